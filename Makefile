@@ -1,0 +1,43 @@
+# Everything is installed into .venv and node_modules of this checkout, nothing else is touched.
+#   make demo    launch the demo repository in a browser (Ctrl-C stops everything)
+#   make test    all checks and tests
+#   make bench   performance, as ratios against a peer in the same run
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export UV_LINK_MODE ?= copy
+# node and npm: the system's, else the ones from PyPI that the environment carries
+WITH_NODE := PATH="$$PATH:$(CURDIR)/$(VENV)/node/bin"
+
+.PHONY: demo test check bench soak clean install
+
+demo: $(VENV)/.installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" exec $(BIN)/python -m binderhub_ext.local $(ARGS)
+
+test: check $(VENV)/.system
+	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "ruff format would change files: run $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" $(BIN)/python -m benchmarks $(ARGS)
+
+install: $(VENV)/.installed
+
+# Python packages with uv: it accepts the metadata of PyPI's binderhub 0.1.0, which pip 24.1 and later refuse
+$(VENV)/.installed: setup.py pyproject.toml package.json package-lock.json tools/environment.sh
+	@tools/environment.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+# Chromium, nginx, promtool: Debian's packages where apt and root are there
+$(VENV)/.system: $(VENV)/.installed tools/system-packages.sh
+	@tools/system-packages.sh "$(VENV)"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) node_modules build dist *.egg-info binderhub_ext/web/static/dist

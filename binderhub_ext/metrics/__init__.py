@@ -1,0 +1,1 @@
+"""Every Prometheus metric, one module for each process that exposes it."""
