@@ -36,7 +36,7 @@ RULES = (
     _rule(r"is forbidden|admission webhook .* denied|violates PodSecurity", "start.forbidden"),
     # scheduler, cluster autoscaler
     _rule(r"\d+/\d+ nodes are available", "cluster.full"),
-    _rule(r"FailedScheduling|Insufficient (cpu|memory|pods|ephemeral-storage)|pod didn't trigger scale-up", "cluster.full"),
+    _rule(r"FailedScheduling|Insufficient (cpu|memory|pods|ephemeral-storage)|n.t trigger scale-up", "cluster.full"),
     _rule(r"The node was low on resource|Evicted", "cluster.full", transient=True),
     _rule(r"Preempted|Preempting|node .* (shutdown|not ready)|NodeLost", "cluster.full", transient=True),
     # the container

@@ -8,7 +8,7 @@ has one user and one server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +32,15 @@ class ServerRequest:
         Whether the user is a temporary one, made for this launch.
     options : mapping
         The server's `user_options`. Their `token` is what tells our server from another.
+    named_limit : int
+        How many named servers the user may have; 0: no limit.
     """
 
     user: str
     server: str
     create_user: bool
     options: Mapping[str, Any] = field(repr=False)
+    named_limit: int = 0
 
     def is_ours(self, model: Mapping[str, Any]) -> bool:
         """Whether the server of this model is the one that this launch started."""
@@ -77,6 +80,8 @@ class ServerStart:
         Gets each `Progress` once, also when the Hub's stream was cut and taken up again.
     on_retry : callable
         Gets the failure and the number of the attempt that failed, from 1.
+    before_start : async callable, optional
+        Called once the user exists, before the server is asked for; may raise `LaunchError`.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class ServerStart:
         policy: RetryPolicy,
         on_progress: Callable[[Progress], None],
         on_retry: Callable[[LaunchError, int], None],
+        before_start: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._client = client
         self._request = request
@@ -95,6 +101,7 @@ class ServerStart:
         self._policy = policy
         self._on_progress = on_progress
         self._on_retry = on_retry
+        self._before_start = before_start
         self._heard: list[str] = []
         self._started = False
         self._failed_starts = 0
@@ -102,6 +109,8 @@ class ServerStart:
         self._user_exists = False
         self.retries = 0
         """How many attempts have failed."""
+        self.made = False
+        """Whether there may be something of ours on the Hub."""
 
     async def run(self, deadline: Deadline, *, look_first: bool = False) -> None:
         """Return when the server is ready.
@@ -145,11 +154,14 @@ class ServerStart:
             await self._clock.sleep(wait)
 
     async def _attempt(self, look_first: bool) -> None:
+        look_first = look_first or self._started or not self._request.create_user
         if not look_first:
             await self._create_user()
-        if (look_first or self._started) and await self._find():
+        elif await self._find():
             return
-        self._started = True
+        if self._before_start is not None:
+            await self._before_start()
+        self._started = self.made = True
         self._heard.clear()
         try:
             await self._client.start_server(self._request.user, self._request.server, self._request.options)
@@ -168,6 +180,7 @@ class ServerStart:
             return
         created = await self._client.create_user(self._request.user)
         self._user_exists = True
+        self.made = self.made or created
         if not created:
             # ours from before, or somebody else's: _find looks into it
             await self._find()
@@ -185,11 +198,15 @@ class ServerStart:
         self._user_exists = True
         server = (model.get("servers") or {}).get(self._request.server)
         if server is None or (server.get("stopped") and not server.get("pending")):
+            self._check_limit(model)
             if refusal is not None and refusal.status >= 500:
                 raise spawn_failure(refusal.message, self._heard)
             return False
         if not self._request.is_ours(server):
-            raise LaunchError("quota.user", detail=f"User {self._request.user} already has a running server.")
+            raise LaunchError(
+                "quota.user", message=f"User {self._request.user} already has a running server."
+            )
+        self.made = True
         if server.get("ready"):
             return True
         if server.get("pending") == "stop":
@@ -198,6 +215,16 @@ class ServerStart:
         self._started = True
         await self._follow()
         return True
+
+    def _check_limit(self, model: Mapping[str, Any]) -> None:
+        limit = self._request.named_limit
+        named = [name for name in model.get("servers") or {} if name and name != self._request.server]
+        if self._request.server and limit and len(named) >= limit:
+            raise LaunchError(
+                "quota.user",
+                message=f"User {self._request.user} already has the maximum of {limit} named servers."
+                "  One must be deleted before a new server can be created",
+            )
 
     async def _follow(self) -> None:
         request = self._request

@@ -37,11 +37,13 @@ class LaunchStream:
         The first number. More than 1 when a launch goes on that another process began.
     """
 
-    __slots__ = ("_id", "_parts", "_watchers", "finished", "prefix")
+    __slots__ = ("_id", "_parts", "_watchers", "finished", "left", "prefix")
 
     def __init__(self, prefix: str, first: int = 1) -> None:
         self.prefix = prefix
         self.finished = False
+        self.left = 0
+        """How many watchers have left."""
         self._id = b"id: " + prefix.encode("ascii") + b"."
         self._parts = [_Part(EventLog(), first)]
         self._watchers: set[Watcher] = set()
@@ -110,7 +112,9 @@ class LaunchStream:
         return watcher
 
     def _forget(self, watcher: Watcher) -> None:
-        self._watchers.discard(watcher)
+        if watcher in self._watchers:
+            self._watchers.discard(watcher)
+            self.left += 1
         self._parts[-1].log.listeners.discard(watcher.wake)
 
     def read(self, number: int, max_bytes: int) -> tuple[bytes, int]:
