@@ -53,11 +53,13 @@ __all__ = [
     "BuildExecutor",
     "BuildPhase",
     "BuildSink",
+    "DefaultBuild",
     "LocalBuildExecutor",
     "RepoProvider",
     "Repository",
     "Upstream",
     "UpstreamLauncher",
+    "binder_version",
     "repository_failure",
 ]
 
@@ -114,6 +116,10 @@ else:
             self.stop_event.set()
 
 
+DefaultBuild = binderhub.build.KubernetesBuildExecutor if IS_MAIN else binderhub.build.Build
+"""What builds images where nothing else is configured."""
+
+
 class LocalBuildExecutor(BuildExecutor):  # type: ignore[misc,valid-type]
     """A builder of this package: the same two reports with both versions of binderhub."""
 
@@ -140,6 +146,8 @@ else:
 
         status = message = ""
 
+
+binder_version: str = str(getattr(binderhub, "__version__", "0.1.0"))
 
 UpstreamLauncher = binderhub.launcher.Launcher
 """Where operators' `c.Launcher` settings are defined."""
