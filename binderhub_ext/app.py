@@ -67,7 +67,7 @@ class BinderHubExt(BinderHub):
 
     if not IS_MAIN:
         # main has these; with 0.1.0 they serve the launch flow of this package
-        build_class = Type(DefaultBuild, config=True, help="The class that builds images.")
+        build_class = Type(DefaultBuild, klass=object, config=True, help="The class that builds images.")
         hub_url_local = Unicode(
             config=True, help="The Hub's URL for this service, if it differs from `hub_url`."
         )
