@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -42,7 +42,9 @@ PAGES = {"binderhub 0.1.0": BINDERHUB / "templates", "drawn by a script": REACT_
 def binderhub_environment(templates: Path, operator: Path | None = None) -> Environment:
     """Return a Jinja environment with the loaders that BinderHub makes."""
     paths = [operator, templates] if operator else [templates]
-    loader = ChoiceLoader([PrefixLoader({"templates": FileSystemLoader([templates])}), FileSystemLoader(paths)])
+    loader = ChoiceLoader(
+        [PrefixLoader({"templates": FileSystemLoader([templates])}), FileSystemLoader(paths)]
+    )
     return Environment(loader=loader, autoescape=True)
 
 
@@ -250,7 +252,6 @@ def page_server(
     """
     renderer = PageRenderer(binderhub_environment(templates, operator))
     server = PageServer(renderer, namespace or {})
-    loop = asyncio.new_event_loop()
     started = threading.Event()
 
     async def serve() -> None:
@@ -259,22 +260,27 @@ def page_server(
         http.add_socket(socket)
         server.origin = f"http://127.0.0.1:{port}"
         started.set()
+        await stopped.wait()
+        http.stop()
 
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        loop.create_task(serve())
-        loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.close()
-
-    thread = threading.Thread(target=run, name="page-server")
+    loop = asyncio.new_event_loop()
+    stopped = asyncio.Event()
+    thread = threading.Thread(target=_run, args=[loop, serve()], name="page-server")
     thread.start()
     assert started.wait(10)
     try:
         yield server
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stopped.set)
         thread.join(10)
+
+
+def _run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
+    """Run in this thread; what still runs at the end (streams that stay open) is cancelled."""
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(main)
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.close()

@@ -16,6 +16,7 @@ export class LaunchView {
     this.what = what;
     this.rows = new Map();
     this.get = (id) => document.getElementById("bhx-" + id);
+    this.get("noscript").hidden = true;
     this.get("progress").hidden = false;
     this.said = "";
     this.lost = false;
