@@ -28,3 +28,9 @@ npm ci --silent --no-audit --no-fund 2>&1 | { grep -v '^npm warn' || true; } >&2
 rm -rf binderhub_ext/web/static/dist
 say "Installing the Python packages ..."
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --editable '.[local,kubernetes,test]'
+# once here instead of at the first demo, or at every one where PYTHONDONTWRITEBYTECODE is set
+env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -c '
+import os
+os.environ["PATH"] = os.devnull  # JupyterLab would ask node for settings of yarn
+import binderhub.app, ipykernel.kernelapp, jupyter_lsp, jupyter_server_terminals, jupyterhub.app
+import jupyterhub_idle_culler, jupyterlab.labapp, kubernetes_asyncio, notebook.app, psutil' 2>/dev/null || true

@@ -1,0 +1,231 @@
+"""The Hub's spawner of the process builder: Jupyter Server on a private copy of an image."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.spawner import Spawner
+from tornado.httpclient import AsyncHTTPClient
+from tornado.simple_httpclient import HTTPTimeoutError
+
+from binderhub_ext.local import copies, processes
+from binderhub_ext.local.images import Image
+from binderhub_ext.local.settings import Settings, clean_environment
+from binderhub_ext.timing import Deadline
+
+PROBE_SECONDS = 0.025
+"""Pause between two looks at a server that is starting: short, since a person waits for it."""
+
+_BINDER_OPTIONS = (
+    "binder_ref_url",
+    "binder_launch_host",
+    "binder_persistent_request",
+    "binder_request",
+    "binder_client_ip",
+)
+
+
+class StartFailed(Exception):
+    """The server cannot be started; the Hub shows the text to the person who waits."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.jupyterhub_message = message
+
+
+class ImageSpawner(Spawner):
+    """Start a Jupyter Server from an image directory.
+
+    Reads what BinderHub sends as user options: ``image``, ``token``, ``repo_url`` and the
+    ``binder_...`` ones. `start` returns when the server answers, so that the Hub's first look
+    finds it.
+    """
+
+    process: asyncio.subprocess.Process | None = None
+    watcher: asyncio.Task[None] | None = None
+    stage = "Waiting for the Hub"
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment()
+
+    @property
+    def server_id(self) -> str:
+        """Name of this server's directory and log: short, and safe whatever the user is called."""
+        key = f"{self.user.name}/{self.name}"
+        return hashlib.sha256(f"{self.settings.run_id}/{key}".encode()).hexdigest()[:16]
+
+    @property
+    def directory(self) -> Path:
+        return self.settings.root / "servers" / self.server_id
+
+    @property
+    def log_file(self) -> Path:
+        return self.settings.root / "logs" / f"server-{self.server_id}.log"
+
+    async def start(self) -> str:
+        """Start the server and return its address, once it answers.
+
+        Raises
+        ------
+        StartFailed
+            When the options or the image are not what they must be, or the server ends at once.
+        """
+        name, token = self.user_options.get("image"), self.user_options.get("token")
+        if not (isinstance(name, str) and isinstance(token, str) and name and token):
+            raise StartFailed("A server needs an image and a token: start it through BinderHub.")
+        image = Image.named(name, self.settings.root)
+        self.stage = "Looking at the image"
+        if not await asyncio.to_thread(image.is_whole):
+            raise StartFailed(f"The image {name} is not here, or broken.")
+        self.stage = "Copying the repository"
+        await asyncio.to_thread(self._prepare, image)
+        self.stage = "Starting Jupyter Server"
+        self.port = _free_port()
+        with self.log_file.open("wb") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory / "work",
+                env=self._environment(image),
+                start_new_session=True,
+            )
+        self.watcher = asyncio.create_task(self._watch(self.process))
+        url = f"http://127.0.0.1:{self.port}"
+        await self._answers(url, Deadline.after(self.start_timeout))
+        return url
+
+    async def poll(self) -> int | None:
+        """Return None while the server runs, else its exit code."""
+        return 0 if self.process is None else self.process.returncode
+
+    async def stop(self, now: bool = False) -> None:
+        """End the server with all that it started, and remove its files."""
+        if self.process is not None and self.process.returncode is None:
+            _signal_group(self.process.pid, signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self.process.wait(), 3)
+            except asyncio.TimeoutError:
+                _signal_group(self.process.pid, signal.SIGKILL)
+        if self.watcher is not None:
+            await self.watcher
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what `start` is doing, for the Hub's progress stream."""
+        said = ""
+        while not (self.process is not None and self.process.returncode is not None):
+            if self.stage != said:
+                said = self.stage
+                yield {"message": said}
+            await asyncio.sleep(0.05)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Clean up after the server, whoever or whatever ended it."""
+        await process.wait()
+        await asyncio.to_thread(processes.end_all, processes.SERVER, self.server_id)
+        await asyncio.to_thread(copies.remove, self.directory)
+
+    async def _answers(self, url: str, deadline: Deadline) -> None:
+        assert self.process is not None
+        client = AsyncHTTPClient()
+        while self.process.returncode is None:
+            try:
+                await client.fetch(
+                    f"{url}{self.server.base_url}api",
+                    connect_timeout=min(5.0, deadline.remaining),
+                    request_timeout=min(20.0, deadline.remaining),
+                )
+                return
+            except HTTPTimeoutError:
+                if deadline.expired:
+                    break
+            except OSError:
+                await asyncio.sleep(PROBE_SECONDS)
+        last = await asyncio.to_thread(_last_lines, self.log_file)
+        raise StartFailed(
+            "Jupyter Server " + ("ended" if not deadline.expired else "did not answer") + f":\n{last}"
+        )
+
+    def _prepare(self, image: Image) -> None:
+        copies.remove(self.directory)
+        for name in ("config", "data", "runtime", "ipython"):
+            (self.directory / name).mkdir(parents=True)
+        copies.copy_repository(image.repo, self.directory / "work")
+
+    def _command(self) -> list[str]:
+        arguments = {
+            "ServerApp.ip": "127.0.0.1",
+            "ServerApp.port": self.port,
+            "ServerApp.port_retries": 0,
+            "ServerApp.open_browser": False,
+            "ServerApp.base_url": self.server.base_url,
+            "ServerApp.root_dir": str(self.directory / "work"),
+            "ServerApp.trust_xheaders": True,
+            "ServerApp.allow_root": True,
+            "ServerApp.default_url": self.default_url or "/lab",
+            "ServerApp.log_level": "DEBUG" if self.settings.verbose else "INFO",
+            # nothing that asks the internet for news, updates or extensions
+            "LabApp.extension_manager": "readonly",
+            "LabApp.news_url": None,
+            "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+        }
+        return [
+            sys.executable,
+            *("-m", "binderhub_ext.local.start", "server"),
+            *(f"--{key}={value}" for key, value in arguments.items()),
+            *self.get_args(),
+        ]
+
+    def _environment(self, image: Image) -> dict[str, str]:
+        env = clean_environment() | self.get_env()
+        scripts = str(image.venv / "bin")
+        env |= {
+            processes.RUN: self.settings.run_id,
+            processes.SERVER: self.server_id,
+            # in the environment and not in the arguments, which every user of this machine can see
+            "JUPYTER_TOKEN": self.user_options["token"],
+            "JUPYTER_CONFIG_DIR": str(self.directory / "config"),
+            "JUPYTER_DATA_DIR": str(self.directory / "data"),
+            "JUPYTER_RUNTIME_DIR": str(self.directory / "runtime"),
+            "JUPYTERLAB_SETTINGS_DIR": str(self.directory / "config" / "lab"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(self.directory / "config" / "workspaces"),
+            "IPYTHONDIR": str(self.directory / "ipython"),
+            "JUPYTER_PATH": os.pathsep.join(
+                [str(image.path / "jupyter"), str(image.venv / "share" / "jupyter")]
+            ),
+            "PATH": os.pathsep.join([scripts, env.get("PATH", os.defpath)]),
+            "VIRTUAL_ENV": str(image.venv),
+        }
+        options = self.user_options
+        if options.get("repo_url"):
+            env["BINDER_REPO_URL"] = str(options["repo_url"])
+        env |= {key.upper(): str(options[key]) for key in _BINDER_OPTIONS if options.get(key) is not None}
+        return env
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+def _last_lines(path: Path, count: int = 10) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-count:])
