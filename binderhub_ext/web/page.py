@@ -120,17 +120,17 @@ class PageRenderer:
             **namespace,
             **ours,
         }
-        nonce = script_policy.new_nonce()
-        html = self._environment.get_template(template).render(variables)
+        rendered = self._environment.get_template(template).render(variables)
+        html, policy = script_policy.policed(rendered, script_policy.new_nonce())
         headers = {
-            "Content-Security-Policy": script_policy.content_security_policy(nonce),
+            "Content-Security-Policy": policy,
             # neither the ticket nor the link itself is anybody else's business
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
         return RenderedPage(
-            script_policy.add_nonces(html, nonce),
+            html,
             {name: value for name, value in headers.items() if name.lower() not in self._theirs},
         )
 

@@ -28,10 +28,7 @@ def chromium_path() -> str | None:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start a headless Chromium, and end it.
-
-    Skips the test when none can be started.
-    """
+    """Start a headless Chromium, and end it. Skips the test when none can be started."""
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=chromium_path(), args=list(ARGUMENTS))

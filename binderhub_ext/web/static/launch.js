@@ -105,7 +105,8 @@ function tabStorage() {
 }
 
 async function copyLog(button) {
-  const error = document.getElementById("bhx-error").hidden ? "" : document.getElementById("bhx-error").innerText;
+  const { code, title, detail, hint, reference } = progress.error ?? {};
+  const error = [title, hint, detail, WORDS.reference(code, reference)].filter(Boolean).join("\n");
   const text = [location.href, error, log.lines.text()].filter(Boolean).join("\n\n");
   const label = button.textContent;
   button.textContent = (await copy(text)) ? WORDS.copied : WORDS.notCopied;

@@ -22,7 +22,7 @@ const ESCAPES = new RegExp(
   "gi",
 );
 const COLOUR = /^\x1b\[[\d;]*m$/;
-const LINK = /^\x1b\]8;[^;]*;https?:/i;
+const LINK = /^\x1b\]8;[^;]*;https?:.*\x1b\]8;;(?:\x07|\x1b\\)$/i;
 // eslint-disable-next-line no-control-regex
 const CONTROLS = /[\u0000-\u0008\u000b-\u001a\u001c-\u001f\u007f-\u009f]/g;
 

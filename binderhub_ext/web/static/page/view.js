@@ -4,7 +4,7 @@
 
 import { showIcon } from "./icon.js";
 import { LaunchProgress } from "./progress.js";
-import { WORDS, duration } from "./words.js";
+import { WORDS, clock, duration } from "./words.js";
 
 export class LaunchView {
   /**
@@ -16,6 +16,7 @@ export class LaunchView {
     this.what = what;
     this.rows = new Map();
     this.get = (id) => document.getElementById("bhx-" + id);
+    this.get("noscript").hidden = true;
     this.get("progress").hidden = false;
     this.said = "";
     this.lost = false;
@@ -37,14 +38,13 @@ export class LaunchView {
   /** What changes by itself. @param {LaunchProgress} progress @param {number} now milliseconds */
   tick(progress, now) {
     const elapsed = progress.elapsed(now);
-    setText(this.get("elapsed"), duration(Math.floor(elapsed)));
+    setText(this.get("elapsed"), clock(elapsed));
     for (const step of progress.steps) {
       const row = this.rows.get(step.stage);
       const spent = LaunchProgress.secondsIn(step, elapsed);
-      const counts = step.status === "active" ? Math.floor(spent) : spent;
-      setText(row.time, step.status === "skipped" ? this.#whySkipped(step) : spent > 0 ? duration(counts) : "");
+      setText(row.time, timeText(step, spent));
       const left = step.status === "active" && progress.bound !== null ? progress.bound - elapsed : 0;
-      setText(row.bound, left >= 1 ? WORDS.atMost(duration(Math.ceil(left))) : "");
+      setText(row.bound, left >= 1 ? WORDS.atMost(clock(Math.ceil(left))) : "");
     }
   }
 
@@ -116,10 +116,6 @@ export class LaunchView {
     return row;
   }
 
-  #whySkipped(step) {
-    return step.stage === "building" ? WORDS.skipped : "";
-  }
-
   #showBar(progress) {
     const bar = this.get("bar");
     if (progress.ready) bar.value = bar.max = 100;
@@ -152,6 +148,13 @@ export class LaunchView {
 function queueText({ position, reason }) {
   const place = Number.isInteger(position) && position > 0 ? WORDS.place(position) : "";
   return [place, typeof reason === "string" ? reason : ""].filter(Boolean).join(": ");
+}
+
+/** @param {import("./progress.js").Step} step @param {number} spent seconds */
+function timeText({ stage, status }, spent) {
+  if (status === "skipped") return stage === "building" ? WORDS.skipped : "";
+  if (status === "active") return clock(spent);
+  return spent > 0 ? duration(spent) : "";
 }
 
 /** Touch the document only when something changes. */

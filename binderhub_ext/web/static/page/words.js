@@ -74,15 +74,24 @@ export const WORDS = {
 };
 
 /**
- * A time as people say it: 4 s, 1:05 min, 2:00:10 h.
+ * A time that runs, in whole seconds: 4 s, 1:05 min, 2:00:10 h.
+ *
+ * @param {number} seconds
+ */
+export function clock(seconds) {
+  const whole = Math.floor(seconds);
+  const two = (n) => String(n).padStart(2, "0");
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes}:${two(whole % 60)} min`;
+  return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)} h`;
+}
+
+/**
+ * A time that was measured: with a tenth while that says something.
  *
  * @param {number} seconds
  */
 export function duration(seconds) {
-  const whole = Math.floor(seconds);
-  const two = (n) => String(n).padStart(2, "0");
-  if (whole < 60) return seconds < 10 && seconds >= 0.05 ? `${seconds.toFixed(1)} s` : `${whole} s`;
-  const minutes = Math.floor(whole / 60);
-  if (minutes < 60) return `${minutes}:${two(whole % 60)} min`;
-  return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)} h`;
+  return seconds < 9.95 ? `${seconds.toFixed(1)} s` : clock(seconds + 0.5);
 }
