@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -13,32 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import Spawner
-from tornado.httpclient import AsyncHTTPClient
-from tornado.simple_httpclient import HTTPTimeoutError
 
 from binderhub_ext.local import copies, processes
+from binderhub_ext.local.binder_options import binder_environment, image_and_token
 from binderhub_ext.local.images import Image
+from binderhub_ext.local.server_probe import StartFailed, wait_until_it_answers
 from binderhub_ext.local.settings import Settings, clean_environment
 from binderhub_ext.timing import Deadline
-
-PROBE_SECONDS = 0.025
-"""Pause between two looks at a server that is starting: short, since a person waits for it."""
-
-_BINDER_OPTIONS = (
-    "binder_ref_url",
-    "binder_launch_host",
-    "binder_persistent_request",
-    "binder_request",
-    "binder_client_ip",
-)
-
-
-class StartFailed(Exception):
-    """The server cannot be started; the Hub shows the text to the person who waits."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.jupyterhub_message = message
 
 
 class ImageSpawner(Spawner):
@@ -52,16 +33,12 @@ class ImageSpawner(Spawner):
     process: asyncio.subprocess.Process | None = None
     watcher: asyncio.Task[None] | None = None
     stage = "Waiting for the Hub"
+    # names the directory and the log: another one for each start, and safe whatever the user is called
+    server_id = "none"
 
     @property
     def settings(self) -> Settings:
         return Settings.from_environment()
-
-    @property
-    def server_id(self) -> str:
-        """Name of this server's directory and log: short, and safe whatever the user is called."""
-        key = f"{self.user.name}/{self.name}"
-        return hashlib.sha256(f"{self.settings.run_id}/{key}".encode()).hexdigest()[:16]
 
     @property
     def directory(self) -> Path:
@@ -79,10 +56,9 @@ class ImageSpawner(Spawner):
         StartFailed
             When the options or the image are not what they must be, or the server ends at once.
         """
-        name, token = self.user_options.get("image"), self.user_options.get("token")
-        if not (isinstance(name, str) and isinstance(token, str) and name and token):
-            raise StartFailed("A server needs an image and a token: start it through BinderHub.")
+        name, token = image_and_token(self.user_options)
         image = Image.named(name, self.settings.root)
+        self.server_id = secrets.token_hex(8)
         self.stage = "Looking at the image"
         if not await asyncio.to_thread(image.is_whole):
             raise StartFailed(f"The image {name} is not here, or broken.")
@@ -97,12 +73,15 @@ class ImageSpawner(Spawner):
                 stdout=log,
                 stderr=log,
                 cwd=self.directory / "work",
-                env=self._environment(image),
+                env=self._environment(image, token),
                 start_new_session=True,
             )
         self.watcher = asyncio.create_task(self._watch(self.process))
         url = f"http://127.0.0.1:{self.port}"
-        await self._answers(url, Deadline.after(self.start_timeout))
+        api = f"{url}{self.server.base_url}api"
+        if not await wait_until_it_answers(api, Deadline.after(self.start_timeout), self._runs):
+            last = await asyncio.to_thread(_last_lines, self.log_file)
+            raise StartFailed(f"Jupyter Server did not start:\n{last}")
         return url
 
     async def poll(self) -> int | None:
@@ -135,26 +114,8 @@ class ImageSpawner(Spawner):
         await asyncio.to_thread(processes.end_all, processes.SERVER, self.server_id)
         await asyncio.to_thread(copies.remove, self.directory)
 
-    async def _answers(self, url: str, deadline: Deadline) -> None:
-        assert self.process is not None
-        client = AsyncHTTPClient()
-        while self.process.returncode is None:
-            try:
-                await client.fetch(
-                    f"{url}{self.server.base_url}api",
-                    connect_timeout=min(5.0, deadline.remaining),
-                    request_timeout=min(20.0, deadline.remaining),
-                )
-                return
-            except HTTPTimeoutError:
-                if deadline.expired:
-                    break
-            except OSError:
-                await asyncio.sleep(PROBE_SECONDS)
-        last = await asyncio.to_thread(_last_lines, self.log_file)
-        raise StartFailed(
-            "Jupyter Server " + ("ended" if not deadline.expired else "did not answer") + f":\n{last}"
-        )
+    async def _runs(self) -> bool:
+        return self.process is not None and self.process.returncode is None
 
     def _prepare(self, image: Image) -> None:
         copies.remove(self.directory)
@@ -176,6 +137,7 @@ class ImageSpawner(Spawner):
             "ServerApp.log_level": "DEBUG" if self.settings.verbose else "INFO",
             # nothing that asks the internet for news, updates or extensions
             "LabApp.extension_manager": "readonly",
+            "LanguageServerManager.autodetect": False,
             "LabApp.news_url": None,
             "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         }
@@ -186,14 +148,14 @@ class ImageSpawner(Spawner):
             *self.get_args(),
         ]
 
-    def _environment(self, image: Image) -> dict[str, str]:
-        env = clean_environment() | self.get_env()
+    def _environment(self, image: Image, token: str) -> dict[str, str]:
+        env = clean_environment() | self.get_env() | binder_environment(self.user_options)
         scripts = str(image.venv / "bin")
         env |= {
             processes.RUN: self.settings.run_id,
             processes.SERVER: self.server_id,
             # in the environment and not in the arguments, which every user of this machine can see
-            "JUPYTER_TOKEN": self.user_options["token"],
+            "JUPYTER_TOKEN": token,
             "JUPYTER_CONFIG_DIR": str(self.directory / "config"),
             "JUPYTER_DATA_DIR": str(self.directory / "data"),
             "JUPYTER_RUNTIME_DIR": str(self.directory / "runtime"),
@@ -206,10 +168,6 @@ class ImageSpawner(Spawner):
             "PATH": os.pathsep.join([scripts, env.get("PATH", os.defpath)]),
             "VIRTUAL_ENV": str(image.venv),
         }
-        options = self.user_options
-        if options.get("repo_url"):
-            env["BINDER_REPO_URL"] = str(options["repo_url"])
-        env |= {key.upper(): str(options[key]) for key in _BINDER_OPTIONS if options.get(key) is not None}
         return env
 
 

@@ -88,7 +88,7 @@ class Supervisor:
     async def _start_guard(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "binderhub_ext.local.guard"),
-            *(self.settings.run_id, str(self.settings.root / "servers")),
+            *(self.settings.run_id, str(self.settings.root / "servers"), self.settings.builder),
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
             pass_fds=[self.data_dir.lock],
@@ -146,6 +146,10 @@ class Supervisor:
 
     async def _end_everything(self) -> None:
         await asyncio.to_thread(processes.end_all, processes.RUN, self.settings.run_id)
+        if self.settings.builder == "docker":
+            from binderhub_ext.local import containers
+
+            await asyncio.to_thread(containers.remove_all, self.settings.run_id)
         await asyncio.to_thread(copies.remove, self.settings.root / "servers")
 
     async def _copy_log(self, hub: asyncio.subprocess.Process) -> None:
