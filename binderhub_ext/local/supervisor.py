@@ -57,6 +57,7 @@ class Supervisor:
         self.log_path: Path = settings.root / "logs" / "hub.log"
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.hopeless = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until a signal asks to stop.
@@ -166,6 +167,8 @@ class Supervisor:
                     show = match[1] in self.shown
                 elif "D" not in self.shown:
                     show = False  # the rest of a traceback is in the file
+                if "Service binder exited" in line:  # while it starts; later the Hub starts it again
+                    self.hopeless.set()
                 if (show or "D" in self.shown) and not self.stopping.is_set():
                     say(line)
 
@@ -173,7 +176,7 @@ class Supervisor:
         deadline = Deadline.after(START_SECONDS)
         # the service's own port first: the proxy logs an error for each look at a route that it has not yet
         client = AsyncHTTPClient()
-        while not deadline.expired:
+        while not (deadline.expired or self.hopeless.is_set()):
             if await _listens(self.settings.service_port):
                 try:
                     response = await client.fetch(self.link, request_timeout=5, raise_error=False)
@@ -183,9 +186,7 @@ class Supervisor:
                     pass
             await asyncio.sleep(0.05)
         else:
-            raise LocalFailure(
-                f"the Hub and its service did not start in {START_SECONDS:.0f} s: see {self.log_path}"
-            )
+            raise LocalFailure(f"the BinderHub service does not start: see {self.log_path}")
         say(f"Launch link: {self.link}")
         say("Nothing is isolated: what you launch runs with your rights. Launch only what you trust.")
         say("Ctrl-C stops everything.")
