@@ -10,8 +10,9 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import jupyterhub
 from jupyterhub.spawner import Spawner
 
 from binderhub_ext.local import copies, processes
@@ -29,6 +30,8 @@ class ImageSpawner(Spawner):
     ``binder_...`` ones. `start` returns when the server answers, so that the Hub's first look
     finds it.
     """
+
+    _ports: ClassVar[set[int]] = set()
 
     process: asyncio.subprocess.Process | None = None
     watcher: asyncio.Task[None] | None = None
@@ -65,7 +68,7 @@ class ImageSpawner(Spawner):
         self.stage = "Copying the repository"
         await asyncio.to_thread(self._prepare, image)
         self.stage = "Starting Jupyter Server"
-        self.port = _free_port()
+        self.port = self._free_port()
         with self.log_file.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self._command(),
@@ -111,11 +114,22 @@ class ImageSpawner(Spawner):
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         """Clean up after the server, whoever or whatever ended it."""
         await process.wait()
+        self._ports.discard(self.port)
         await asyncio.to_thread(processes.end_all, processes.SERVER, self.server_id)
         await asyncio.to_thread(copies.remove, self.directory)
 
     async def _runs(self) -> bool:
         return self.process is not None and self.process.returncode is None
+
+    def _free_port(self) -> int:
+        """Return a port that nobody listens on, and that no other server was given that may not listen yet."""
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in self._ports:
+                self._ports.add(port)
+                return port
 
     def _prepare(self, image: Image) -> None:
         copies.remove(self.directory)
@@ -134,6 +148,8 @@ class ImageSpawner(Spawner):
             "ServerApp.trust_xheaders": True,
             "ServerApp.allow_root": True,
             "ServerApp.default_url": self.default_url or "/lab",
+            # the Hub looks for its own version in each answer, and warns where it is missing
+            "ServerApp.tornado_settings": {"headers": {"X-JupyterHub-Version": jupyterhub.__version__}},
             "ServerApp.log_level": "DEBUG" if self.settings.verbose else "INFO",
             # nothing that asks the internet for news, updates or extensions
             "LabApp.extension_manager": "readonly",
@@ -169,12 +185,6 @@ class ImageSpawner(Spawner):
             "VIRTUAL_ENV": str(image.venv),
         }
         return env
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -37,7 +37,16 @@ class LocalRun:
         self.lines: list[str] = []
         self._fresh: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "binderhub_ext.local", "--port", "0", "--data-dir", str(data_dir), *arguments],
+            [
+                sys.executable,
+                "-m",
+                "binderhub_ext.local",
+                "--port",
+                "0",
+                "--data-dir",
+                str(data_dir),
+                *arguments,
+            ],
             cwd=ROOT,
             env=os.environ | (env or {}),
             stdout=subprocess.PIPE,
@@ -206,7 +215,12 @@ def make_repository(path: Path, files: dict[str, str], message: str = "start") -
 def git(path: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
     done = subprocess.run(
-        ["git", *identity, *arguments], cwd=path, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
+        ["git", *identity, *arguments],
+        cwd=path,
+        capture_output=True,
+        text=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
     )
     return done.stdout.strip()
 
