@@ -136,6 +136,8 @@ class ServerStart:
             except HubError as error:
                 app_log.debug("Hub: %r", error)
                 failure = hub_failure(error)
+                # a 500 is the Hub's answer; only what is no answer is asked for until the deadline
+                self._failed_starts += isinstance(error, HubRefused)
             except _NotYet as error:
                 failure = LaunchError("server.timeout", detail=str(error), transient=True)
             except LaunchError as error:

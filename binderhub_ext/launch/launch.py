@@ -172,7 +172,7 @@ class Launch:
             final, outcome = self._failed(error), "refused" if error.code in _REFUSALS else "failed"
         except Exception as error:  # noqa: BLE001 - the person must get an answer, whatever it is
             failure = LaunchError("internal")
-            app_log.exception("Launch of %s [%s]: %r", self._name, failure.reference, error)
+            failure.__cause__ = error
             final, outcome = self._failed(failure), "failed"
         self._finish(final, outcome)
 
@@ -185,10 +185,13 @@ class Launch:
         self._leave_stage(error.code)
         stage, self.stage = self.stage, Stage.FAILED
         metrics.FAILURES.labels(code=error.code).inc()
+        cause = error.__cause__
         app_log.warning(
             "Launch of %s failed while %s after %.1f s: %s%s",
             self._name, stage.value, self._s.clock.monotonic() - self._began, error,
-            f" ({error.__cause__!r})" if error.__cause__ is not None else "",
+            f" ({cause!r})" if cause is not None else "",
+            # what is in the catalogue is an answer, not a crash
+            exc_info=cause if error.code == "internal" else None,
         )  # fmt: skip
         if self._leftover is not None and self._start is not None and self._start.made:
             self._s.cleaner.add(self._leftover)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from binderhub_ext.local import processes
+from binderhub_ext.local.binder_options import image_and_token
 from binderhub_ext.local.settings import SERVICE_PREFIX, Settings, clean_environment
 
 _HERE = Path(__file__).resolve().parent
@@ -40,6 +41,7 @@ def configure(c: Any, settings: Settings) -> None:
         c.JupyterHub.spawner_class = "binderhub_ext.local.docker_spawner.ContainerSpawner"
     else:
         c.JupyterHub.spawner_class = "binderhub_ext.local.spawner.ImageSpawner"
+    c.Spawner.apply_user_options = check_options
     c.Spawner.start_timeout = 120
     c.Spawner.http_timeout = 30
 
@@ -68,3 +70,8 @@ def configure(c: Any, settings: Settings) -> None:
             "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers", "admin:users"],
         },
     ]
+
+
+def check_options(spawner: Any, options: dict[str, Any]) -> None:
+    """Refuse a start that does not come from BinderHub (the Hub answers 400); called by the Hub."""
+    image_and_token(options)

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
+import secrets
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import jupyterhub
 from jupyterhub.spawner import Spawner
-from tornado.httpclient import AsyncHTTPClient
-from tornado.simple_httpclient import HTTPTimeoutError
 
 from binderhub_ext.local import copies, processes
+from binderhub_ext.local.binder_options import binder_environment, image_and_token
 from binderhub_ext.local.images import Image
+from binderhub_ext.local.server_probe import StartFailed, wait_until_it_answers
 from binderhub_ext.local.settings import Settings, clean_environment
 from binderhub_ext.timing import Deadline
-
-PROBE_SECONDS = 0.025
-"""Pause between two looks at a server that is starting: short, since a person waits for it."""
-
-_BINDER_OPTIONS = (
-    "binder_ref_url",
-    "binder_launch_host",
-    "binder_persistent_request",
-    "binder_request",
-    "binder_client_ip",
-)
-
-
-class StartFailed(Exception):
-    """The server cannot be started; the Hub shows the text to the person who waits."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.jupyterhub_message = message
 
 
 class ImageSpawner(Spawner):
@@ -49,19 +31,17 @@ class ImageSpawner(Spawner):
     finds it.
     """
 
+    _ports: ClassVar[set[int]] = set()
+
     process: asyncio.subprocess.Process | None = None
     watcher: asyncio.Task[None] | None = None
     stage = "Waiting for the Hub"
+    # names the directory and the log: another one for each start, and safe whatever the user is called
+    server_id = "none"
 
     @property
     def settings(self) -> Settings:
         return Settings.from_environment()
-
-    @property
-    def server_id(self) -> str:
-        """Name of this server's directory and log: short, and safe whatever the user is called."""
-        key = f"{self.user.name}/{self.name}"
-        return hashlib.sha256(f"{self.settings.run_id}/{key}".encode()).hexdigest()[:16]
 
     @property
     def directory(self) -> Path:
@@ -79,17 +59,16 @@ class ImageSpawner(Spawner):
         StartFailed
             When the options or the image are not what they must be, or the server ends at once.
         """
-        name, token = self.user_options.get("image"), self.user_options.get("token")
-        if not (isinstance(name, str) and isinstance(token, str) and name and token):
-            raise StartFailed("A server needs an image and a token: start it through BinderHub.")
+        name, token = image_and_token(self.user_options)
         image = Image.named(name, self.settings.root)
+        self.server_id = secrets.token_hex(8)
         self.stage = "Looking at the image"
         if not await asyncio.to_thread(image.is_whole):
             raise StartFailed(f"The image {name} is not here, or broken.")
         self.stage = "Copying the repository"
         await asyncio.to_thread(self._prepare, image)
         self.stage = "Starting Jupyter Server"
-        self.port = _free_port()
+        self.port = self._free_port()
         with self.log_file.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self._command(),
@@ -97,12 +76,15 @@ class ImageSpawner(Spawner):
                 stdout=log,
                 stderr=log,
                 cwd=self.directory / "work",
-                env=self._environment(image),
+                env=self._environment(image, token),
                 start_new_session=True,
             )
         self.watcher = asyncio.create_task(self._watch(self.process))
         url = f"http://127.0.0.1:{self.port}"
-        await self._answers(url, Deadline.after(self.start_timeout))
+        api = f"{url}{self.server.base_url}api"
+        if not await wait_until_it_answers(api, Deadline.after(self.start_timeout), self._runs):
+            last = await asyncio.to_thread(_last_lines, self.log_file)
+            raise StartFailed(f"Jupyter Server did not start:\n{last}")
         return url
 
     async def poll(self) -> int | None:
@@ -132,29 +114,22 @@ class ImageSpawner(Spawner):
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         """Clean up after the server, whoever or whatever ended it."""
         await process.wait()
+        self._ports.discard(self.port)
         await asyncio.to_thread(processes.end_all, processes.SERVER, self.server_id)
         await asyncio.to_thread(copies.remove, self.directory)
 
-    async def _answers(self, url: str, deadline: Deadline) -> None:
-        assert self.process is not None
-        client = AsyncHTTPClient()
-        while self.process.returncode is None:
-            try:
-                await client.fetch(
-                    f"{url}{self.server.base_url}api",
-                    connect_timeout=min(5.0, deadline.remaining),
-                    request_timeout=min(20.0, deadline.remaining),
-                )
-                return
-            except HTTPTimeoutError:
-                if deadline.expired:
-                    break
-            except OSError:
-                await asyncio.sleep(PROBE_SECONDS)
-        last = await asyncio.to_thread(_last_lines, self.log_file)
-        raise StartFailed(
-            "Jupyter Server " + ("ended" if not deadline.expired else "did not answer") + f":\n{last}"
-        )
+    async def _runs(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    def _free_port(self) -> int:
+        """Return a port that nobody listens on, and that no other server was given that may not listen yet."""
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            if port not in self._ports:
+                self._ports.add(port)
+                return port
 
     def _prepare(self, image: Image) -> None:
         copies.remove(self.directory)
@@ -173,9 +148,12 @@ class ImageSpawner(Spawner):
             "ServerApp.trust_xheaders": True,
             "ServerApp.allow_root": True,
             "ServerApp.default_url": self.default_url or "/lab",
+            # the Hub looks for its own version in each answer, and warns where it is missing
+            "ServerApp.tornado_settings": {"headers": {"X-JupyterHub-Version": jupyterhub.__version__}},
             "ServerApp.log_level": "DEBUG" if self.settings.verbose else "INFO",
             # nothing that asks the internet for news, updates or extensions
             "LabApp.extension_manager": "readonly",
+            "LanguageServerManager.autodetect": False,
             "LabApp.news_url": None,
             "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         }
@@ -186,14 +164,14 @@ class ImageSpawner(Spawner):
             *self.get_args(),
         ]
 
-    def _environment(self, image: Image) -> dict[str, str]:
-        env = clean_environment() | self.get_env()
+    def _environment(self, image: Image, token: str) -> dict[str, str]:
+        env = clean_environment() | self.get_env() | binder_environment(self.user_options)
         scripts = str(image.venv / "bin")
         env |= {
             processes.RUN: self.settings.run_id,
             processes.SERVER: self.server_id,
             # in the environment and not in the arguments, which every user of this machine can see
-            "JUPYTER_TOKEN": self.user_options["token"],
+            "JUPYTER_TOKEN": token,
             "JUPYTER_CONFIG_DIR": str(self.directory / "config"),
             "JUPYTER_DATA_DIR": str(self.directory / "data"),
             "JUPYTER_RUNTIME_DIR": str(self.directory / "runtime"),
@@ -206,17 +184,7 @@ class ImageSpawner(Spawner):
             "PATH": os.pathsep.join([scripts, env.get("PATH", os.defpath)]),
             "VIRTUAL_ENV": str(image.venv),
         }
-        options = self.user_options
-        if options.get("repo_url"):
-            env["BINDER_REPO_URL"] = str(options["repo_url"])
-        env |= {key.upper(): str(options[key]) for key in _BINDER_OPTIONS if options.get(key) is not None}
         return env
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

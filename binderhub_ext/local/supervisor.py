@@ -57,6 +57,7 @@ class Supervisor:
         self.log_path: Path = settings.root / "logs" / "hub.log"
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.hopeless = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until a signal asks to stop.
@@ -88,7 +89,7 @@ class Supervisor:
     async def _start_guard(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "binderhub_ext.local.guard"),
-            *(self.settings.run_id, str(self.settings.root / "servers")),
+            *(self.settings.run_id, str(self.settings.root / "servers"), self.settings.builder),
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
             pass_fds=[self.data_dir.lock],
@@ -146,6 +147,10 @@ class Supervisor:
 
     async def _end_everything(self) -> None:
         await asyncio.to_thread(processes.end_all, processes.RUN, self.settings.run_id)
+        if self.settings.builder == "docker":
+            from binderhub_ext.local import containers
+
+            await asyncio.to_thread(containers.remove_all, self.settings.run_id)
         await asyncio.to_thread(copies.remove, self.settings.root / "servers")
 
     async def _copy_log(self, hub: asyncio.subprocess.Process) -> None:
@@ -162,6 +167,8 @@ class Supervisor:
                     show = match[1] in self.shown
                 elif "D" not in self.shown:
                     show = False  # the rest of a traceback is in the file
+                if "Service binder exited" in line:  # while it starts; later the Hub starts it again
+                    self.hopeless.set()
                 if (show or "D" in self.shown) and not self.stopping.is_set():
                     say(line)
 
@@ -169,7 +176,7 @@ class Supervisor:
         deadline = Deadline.after(START_SECONDS)
         # the service's own port first: the proxy logs an error for each look at a route that it has not yet
         client = AsyncHTTPClient()
-        while not deadline.expired:
+        while not (deadline.expired or self.hopeless.is_set()):
             if await _listens(self.settings.service_port):
                 try:
                     response = await client.fetch(self.link, request_timeout=5, raise_error=False)
@@ -179,9 +186,7 @@ class Supervisor:
                     pass
             await asyncio.sleep(0.05)
         else:
-            raise LocalFailure(
-                f"the Hub and its service did not start in {START_SECONDS:.0f} s: see {self.log_path}"
-            )
+            raise LocalFailure(f"the BinderHub service does not start: see {self.log_path}")
         say(f"Launch link: {self.link}")
         say("Nothing is isolated: what you launch runs with your rights. Launch only what you trust.")
         say("Ctrl-C stops everything.")
