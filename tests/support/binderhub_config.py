@@ -16,6 +16,7 @@ c.BinderHub.builder_required = False
 c.BinderHub.build_class = ScriptedBuild
 c.BinderHub.repo_providers = {"test": ScriptedProvider}
 c.BinderHub.cors_allow_origin = "*"
+c.RateLimiter.limit = 0
 for name, value in settings.get("config", {}).items():
     section, trait = name.split(".")
     setattr(c[section], trait, value)
