@@ -18,9 +18,10 @@ from traitlets import Bool, Type, Unicode, default
 
 from binderhub_ext.hub.cleanup import Cleaner
 from binderhub_ext.hub.client import HubClient
+from binderhub_ext.hub.gate import HubGate
 from binderhub_ext.launch.builds import Builds
-from binderhub_ext.launch.launch import Services
 from binderhub_ext.launch.launches import Launches
+from binderhub_ext.launch.request import Services
 from binderhub_ext.launch.settings import Launcher
 from binderhub_ext.launch.tickets import TicketOffice
 from binderhub_ext.timing import SYSTEM_CLOCK
@@ -150,11 +151,12 @@ class BinderHubExt(BinderHub):
     def make_services(self) -> Services:
         """Make what launches work with. Called in the event loop."""
         api_url = os.environ.get("JUPYTERHUB_API_URL") or self.hub_url_local + "hub/api/"
-        hub = HubClient(api_url, self.hub_api_token)
+        hub = HubClient(api_url, self.hub_api_token, timeout=self.launcher.hub_request_timeout)
         upstream = Upstream(self)
         return Services(
             upstream=upstream,
             hub=hub,
+            gate=HubGate(hub.health, SYSTEM_CLOCK),
             cleaner=Cleaner(hub, SYSTEM_CLOCK),
             builds=Builds(upstream, self.launcher, SYSTEM_CLOCK, self.concurrent_build_limit),
             office=TicketOffice(self.secret()),
@@ -204,6 +206,7 @@ class BinderHubExt(BinderHub):
         self.keepalives.stop()
         services = self.launches.services
         await services.cleaner.close(grace=self.launcher.shutdown_timeout / 2)
+        await services.gate.close()
         services.hub.close()
         await self.http_server.close_all_connections()
         self.build_pool.shutdown(wait=False)

@@ -7,7 +7,9 @@ import asyncio
 from tornado.log import app_log
 
 from binderhub_ext.errors import LaunchError
-from binderhub_ext.launch.launch import Launch, LaunchRequest, Services
+from binderhub_ext.hub.client import HubError
+from binderhub_ext.launch.launch import Launch
+from binderhub_ext.launch.request import LaunchRequest, Services
 from binderhub_ext.launch.tickets import Ticket
 from binderhub_ext.metrics import service as metrics
 from binderhub_ext.stream import Watcher
@@ -54,23 +56,38 @@ class Launches:
         metrics.WATCHERS.dec()
         watcher.close()
         if launch.stream.watchers == 0 and not launch.stream.finished and not self.closing:
-            delay = self.services.settings.abandon_timeout
-            asyncio.get_running_loop().call_later(delay, self._give_up_if_alone, launch, launch.stream.left)
-
-    def _give_up_if_alone(self, launch: Launch, left: int) -> None:
-        # somebody who came and went meanwhile started the time anew
-        if launch.stream.watchers == 0 and launch.stream.left == left and not launch.stream.finished:
-            task = asyncio.create_task(self._give_up(launch))
+            task = asyncio.create_task(self._unless_watched(launch, launch.stream.left))
             self._givers.add(task)
             task.add_done_callback(self._givers.discard)
 
-    async def _give_up(self, launch: Launch) -> None:
+    async def _unless_watched(self, launch: Launch, left: int) -> None:
+        """Give a launch up when nobody comes back: not to this process, nor to another."""
+        delay = self.services.settings.abandon_timeout
+        while True:
+            before = await self._last_activity(launch)
+            await self.services.clock.sleep(delay)
+            # somebody who came and went meanwhile started the time anew
+            if launch.stream.watchers or launch.stream.left != left or launch.stream.finished:
+                return
+            after = await self._last_activity(launch)
+            if after == before:
+                break
+            app_log.info("Launch of %s is watched by another process", launch.request)
         task = self._tasks.get(launch.ticket.nonce)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
         if not launch.stream.finished:
-            launch.give_up(LaunchError("launch.abandoned"), "abandoned")
+            launch.fail(LaunchError("launch.abandoned"), "abandoned")
+
+    @staticmethod
+    async def _last_activity(launch: Launch) -> str | None:
+        if launch.server is None or not launch.server.request.create_user:
+            return None
+        try:
+            return await launch.server.last_activity()
+        except HubError:
+            return None  # a Hub that does not answer has nobody's launch
 
     def _ended(self, nonce: bytes) -> None:
         self._tasks.pop(nonce, None)

@@ -82,6 +82,22 @@ class Launcher(UpstreamLauncher):
         reached. 900: longer than most builds take.
         """,
     )
+    quota_wait = Float(
+        0.0,
+        config=True,
+        help="""
+        Seconds to wait for room when a quota of the repository or the Hub is full. 0: such a
+        launch is refused at once, as in BinderHub.
+        """,
+    )
+    hub_request_timeout = Float(
+        30.0,
+        config=True,
+        help="""
+        Seconds for one answer of the Hub, and between two signs of life of its progress stream.
+        30: the Hub may take 10 (`slow_spawn_timeout`), and sends something every 8.
+        """,
+    )
     build_timeout = Float(
         14400.0,
         config=True,

@@ -15,7 +15,8 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, authenticated
 
 from binderhub_ext.errors import LaunchError
-from binderhub_ext.launch.launch import Launch, LaunchRequest
+from binderhub_ext.launch.launch import Launch
+from binderhub_ext.launch.request import LaunchRequest
 from binderhub_ext.launch.tickets import InvalidTicket, split_event_id
 from binderhub_ext.metrics import service as metrics
 from binderhub_ext.sse import KEEPALIVE, encode_data, encode_retry
