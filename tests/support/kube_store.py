@@ -28,7 +28,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object: ``Resource("", "v1", "pods")``, `."""
+    """A kind of object: ``Resource("coordination.k8s.io", "v1", "leases")``."""
 
     group: str
     version: str
@@ -197,11 +197,10 @@ class Store:
         metadata = obj.setdefault("metadata", {})
         for name in ("resourceVersion", "uid"):
             if metadata.get(name) and metadata[name] != current["metadata"][name]:
-                message = (
-                    f'Operation cannot be fulfilled on {resource.plural} "{key[1]}": the object has been modified; '
-                    "please apply your changes to the latest version and try again"
+                what = f'Operation cannot be fulfilled on {resource.plural} "{key[1]}"'
+                raise ApiError(
+                    409, "Conflict", f"{what}: the object has been modified; please apply your changes again"
                 )
-                raise ApiError(409, "Conflict", message)
         for name in (
             "uid",
             "creationTimestamp",
