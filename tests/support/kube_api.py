@@ -197,7 +197,7 @@ class KubeAPI:
     async def _meet_faults(
         self, request: web.Request, call: Call, record: Recorded
     ) -> web.StreamResponse | None:
-        rule = self.faults.meet(call.verb, call.resource.plural)
+        rule = self.faults.meet(call.verb, call.resource.plural, call.query)
         if rule is None:
             return None
         if rule.fault is Fault.HANG:

@@ -48,6 +48,8 @@ class Rule:
         For `DELAY`.
     at : int
         For `STALE`: the resource version of the replica's cache.
+    query : dict
+        Parameters that a request must have to be met.
     """
 
     fault: Fault
@@ -57,17 +59,19 @@ class Rule:
     code: int = 500
     seconds: float = 0.0
     at: int = 0
+    query: dict[str, str] = field(default_factory=dict)
     met: int = 0
     cleared: asyncio.Event = field(default_factory=asyncio.Event)
     seen: asyncio.Event = field(default_factory=asyncio.Event)
     """Set as soon as one request met the rule."""
 
-    def matches(self, verb: str, plural: str) -> bool:
+    def matches(self, verb: str, plural: str, query: dict[str, str]) -> bool:
         if self.times is not None and self.met >= self.times:
             return False
         if self.fault in WATCH_ONLY and verb != "watch":
             return False
-        return self.verb in ("", verb) and self.plural in ("", plural)
+        asked = all(query.get(name) == value for name, value in self.query.items())
+        return self.verb in ("", verb) and self.plural in ("", plural) and asked
 
 
 WATCH_ONLY = {Fault.SILENT, Fault.CLOSE_AT_ONCE, Fault.GONE, Fault.BOOKMARK, Fault.GARBAGE}
@@ -91,9 +95,9 @@ class Faults:
         for rule in list(self.rules):
             self.remove(rule)
 
-    def meet(self, verb: str, plural: str) -> Rule | None:
+    def meet(self, verb: str, plural: str, query: dict[str, str]) -> Rule | None:
         for rule in self.rules:
-            if rule.matches(verb, plural):
+            if rule.matches(verb, plural, query):
                 rule.met += 1
                 rule.seen.set()
                 return rule
