@@ -119,6 +119,10 @@ setup(
         "console_scripts": [
             "binderhub-ext = binderhub_ext.app:main",
         ],
+        "jupyterhub.spawners": [
+            "reliable-kubespawner = binderhub_ext.kube.spawner:ReliableKubeSpawner",
+            "binder-reliable-kubespawner = binderhub_ext.kube.spawner:BinderSpawner",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: BSD License",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from tornado.log import app_log
 
@@ -15,6 +16,12 @@ from binderhub_ext.metrics import service as metrics
 from binderhub_ext.stream import Watcher
 
 
+def _one_less(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if counts[key] <= 0:
+        del counts[key]
+
+
 class Launches:
     """All launches of this process, by their tickets."""
 
@@ -24,11 +31,18 @@ class Launches:
         self._launches: dict[bytes, Launch] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._givers: set[asyncio.Task[None]] = set()
+        self._by_address: Counter[str] = Counter()
+        self._watchers: Counter[str] = Counter()
         metrics.LAUNCHES.set_function(lambda: len(self._tasks))
 
     def find(self, ticket: Ticket) -> Launch | None:
         """Return the launch of this ticket, if it is, or lately was, one of this process."""
         return self._launches.get(ticket.nonce)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many launches are in each stage, for people who look."""
+        stages = [launch.stage.value for nonce, launch in self._launches.items() if nonce in self._tasks]
+        return {stage: stages.count(stage) for stage in sorted(set(stages))}
 
     def start(self, ticket: Ticket, request: LaunchRequest, *, first_number: int, resumed: bool) -> Launch:
         """Begin a launch.
@@ -36,24 +50,39 @@ class Launches:
         Raises
         ------
         LaunchError
-            service.stopping (retryable).
+            service.stopping (retryable); rate.limited when the address has too many under way.
         """
         if self.closing:
             raise LaunchError("service.stopping")
+        limit, address = self.services.settings.launches_per_address, request.client_ip
+        if limit and self._by_address[address] >= limit:
+            raise LaunchError("rate.limited", detail=f"{limit} launches from your address are under way.")
+        self._by_address[address] += 1
         launch = Launch(ticket, request, self.services, first_number=first_number, resumed=resumed)
         self._launches[ticket.nonce] = launch
         task = self._tasks[ticket.nonce] = asyncio.create_task(launch.run())
-        task.add_done_callback(lambda _: self._ended(ticket.nonce))
+        task.add_done_callback(lambda _: self._ended(ticket.nonce, address))
         return launch
 
-    def watch(self, launch: Launch, after: int) -> Watcher:
-        """Return a watcher of everything after the event of this number. Hand it to `leave` at the end."""
+    def watch(self, launch: Launch, after: int, address: str) -> Watcher:
+        """Return a watcher of everything after the event of this number. Hand it to `leave` at the end.
+
+        Raises
+        ------
+        LaunchError
+            rate.limited when the address watches too much already.
+        """
+        limit = self.services.settings.watchers_per_address
+        if limit and self._watchers[address] >= limit:
+            raise LaunchError("rate.limited", detail=f"Your address has {limit} launches open.")
+        self._watchers[address] += 1
         metrics.WATCHERS.inc()
         return launch.stream.watch(after)
 
-    def leave(self, launch: Launch, watcher: Watcher) -> None:
+    def leave(self, launch: Launch, watcher: Watcher, address: str) -> None:
         """A watcher is gone. When it was the last, the launch is given up after a while."""
         metrics.WATCHERS.dec()
+        _one_less(self._watchers, address)
         watcher.close()
         if launch.stream.watchers == 0 and not launch.stream.finished and not self.closing:
             task = asyncio.create_task(self._unless_watched(launch, launch.stream.left))
@@ -89,8 +118,9 @@ class Launches:
         except HubError:
             return None  # a Hub that does not answer has nobody's launch
 
-    def _ended(self, nonce: bytes) -> None:
+    def _ended(self, nonce: bytes, address: str) -> None:
         self._tasks.pop(nonce, None)
+        _one_less(self._by_address, address)
         if not self.closing:
             retention = self.services.settings.finished_retention
             asyncio.get_running_loop().call_later(retention, self._launches.pop, nonce, None)

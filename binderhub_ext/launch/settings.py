@@ -154,6 +154,30 @@ class Launcher(UpstreamLauncher):
         for dead. 15: below the 25 that clients may expect, and the 60 after which nginx gives up.
         """,
     )
+    sweep_interval = Float(
+        900.0,
+        config=True,
+        help="""
+        Seconds between two looks for temporary users that a killed process of this service left
+        on the Hub; the first is at the start. 900: what is left costs a pod at most.
+        """,
+    )
+    launches_per_address = Integer(
+        200,
+        config=True,
+        help="""
+        How many launches one address may have under way at once. 200: a class-room behind one
+        address. 0: no limit.
+        """,
+    )
+    watchers_per_address = Integer(
+        1000,
+        config=True,
+        help="""
+        How many connections one address may watch launches with at once. 1000: as above, with
+        several tabs each. 0: no limit.
+        """,
+    )
     shutdown_timeout = Float(
         10.0,
         config=True,

@@ -33,8 +33,7 @@ class Build:
 
     async def run(self) -> BuildPhase:
         await asyncio.to_thread(self.builder.submit)
-        while not self.phases or self.phases[-1] is BuildPhase.RUNNING:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # what the thread reported last arrives
         assert self.phases[0] is BuildPhase.RUNNING and len(self.phases) == 2
         return self.phases[1]
 
