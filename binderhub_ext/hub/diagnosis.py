@@ -75,7 +75,7 @@ def spawn_failure(message: str, progress: Sequence[str] = ()) -> LaunchError:
         `transient` when the same start may work if it is tried again at once.
     """
     own = _readable(message)
-    warnings = [text for text in progress if "[Warning]" in text]
+    warnings = standing_warnings(progress)
     # a cause beats a time-out: what the cluster warned about says why it took too long
     texts = [own, *reversed(warnings)]
     matches = [(rule, text) for text in texts for rule in RULES if rule.pattern.search(text)]
@@ -86,6 +86,41 @@ def spawn_failure(message: str, progress: Sequence[str] = ()) -> LaunchError:
         return LaunchError(rule.code, detail=detail[:2000], transient=rule.transient)
     # unknown words: one more attempt tells whether it was a mishap
     return LaunchError("server.crashed", detail=detail[:2000], transient=bool(_REFUSED.search(own)))
+
+
+# what a pod's later events say of its earlier warnings: they are over
+_OVER = (
+    (
+        re.compile(r"Successfully assigned|TriggeredScaleUp|triggered scale-up", re.IGNORECASE),
+        {"cluster.full"},
+    ),
+    (re.compile(r"Successfully pulled image|already present on machine", re.IGNORECASE), {"image.pull"}),
+)
+
+
+def standing_warnings(progress: Sequence[str]) -> list[str]:
+    """Return the warnings among what the Hub said, less those that a later event has overtaken."""
+    standing: list[tuple[str, str]] = []
+    for text in progress:
+        if "[Warning]" in text:
+            code = next((rule.code for rule in RULES if rule.pattern.search(text)), "")
+            standing.append((code, text))
+            continue
+        for pattern, codes in _OVER:
+            if pattern.search(text):
+                standing = [(code, warning) for code, warning in standing if code not in codes]
+    return [text for _, text in standing]
+
+
+def start_timeout(progress: Sequence[str] = ()) -> LaunchError:
+    """Say why a server was not ready at the deadline: what the cluster warned about, where it did."""
+    warnings = standing_warnings(progress)
+    detail = "\n".join(dict.fromkeys(_readable(text) for text in warnings[-3:]))[:2000]
+    for text in reversed(warnings):
+        for rule in RULES:
+            if rule.pattern.search(text):
+                return LaunchError(rule.code, detail=detail)
+    return LaunchError("server.timeout", detail=detail)
 
 
 def hub_failure(error: HubError) -> LaunchError:
