@@ -164,7 +164,8 @@ async def test_health_and_metrics_tell_whether_the_caches_are_current(api, pods_
 async def test_the_hub_ends_when_only_its_own_cache_cannot_be_refreshed(
     api, pods_run, tmp_path, kind, namespaces
 ):
-    more = f"c.ReliableKubeSpawner.reflector_abort_timeout = 2\nc.KubeSpawner.enable_user_namespaces = {namespaces}"
+    more = "c.ReliableKubeSpawner.reflector_abort_timeout = 2\n"
+    more += f"c.KubeSpawner.enable_user_namespaces = {namespaces}"
     more += "\nc.KubeSpawner.user_namespace_template = 'default'\n"
     async with HubProcess(tmp_path, api.url, OURS + more) as hub:
         await hub.launch("ada")
