@@ -17,6 +17,7 @@ from binderhub_ext.kube import compatibility
 from binderhub_ext.kube.abort import Verdict, guard, verdict
 from binderhub_ext.kube.bounds import GRACE_SECONDS, Bounds
 from binderhub_ext.kube.cache import Cache, version_number
+from binderhub_ext.kube.entries import Entry
 from binderhub_ext.kube.leftovers import Leftover, Leftovers
 from binderhub_ext.kube.parsing import Lines, Slicer, parse_list
 from binderhub_ext.kube.pods import PodFacts, PodState, pod_facts
@@ -51,6 +52,10 @@ def pod(name="a", rv=1, uid="u1", **status):
     }
 
 
+def entry(obj):
+    return Entry.of(obj, packed=False)
+
+
 def event(kind, obj):
     return {"type": kind, "object": obj}
 
@@ -60,7 +65,7 @@ def event(kind, obj):
 
 def test_an_older_version_of_an_object_changes_nothing():
     cache = Cache()
-    cache.fold_list([pod(rv=5)], "5")
+    cache.fold_list([entry(pod(rv=5))], "5")
     cache.fold_event(event("MODIFIED", pod(rv=4, phase="Pending")))
     assert cache.objects["n/a"]["metadata"]["resourceVersion"] == "5"
     assert cache.version == "5"
@@ -68,7 +73,7 @@ def test_an_older_version_of_an_object_changes_nothing():
 
 def test_a_bookmark_and_a_deletion_move_the_resource_version_on():
     cache = Cache()
-    cache.fold_list([pod(rv=5)], "5")
+    cache.fold_list([entry(pod(rv=5))], "5")
     cache.fold_event(event("BOOKMARK", {"metadata": {"resourceVersion": "9"}}))
     assert cache.version == "9"
     cache.fold_event(event("DELETED", pod(rv=11)))
@@ -87,7 +92,7 @@ def test_what_a_direct_read_found_outlives_an_older_list():
 
 def test_what_a_direct_read_missed_does_not_come_back_from_a_late_watch():
     cache = Cache()
-    cache.fold_list([pod(rv=5)], "5")
+    cache.fold_list([entry(pod(rv=5))], "5")
     cache.fold_missing("n/a")
     cache.fold_event(event("MODIFIED", pod(rv=6)))
     assert cache.objects == {}
@@ -106,23 +111,23 @@ def test_the_deletion_of_an_older_object_leaves_the_newer_one_of_the_same_name()
 
 def test_a_restored_cluster_whose_versions_are_lower_is_believed():
     cache = Cache()
-    cache.fold_list([pod(rv=500)], "500")
-    cache.fold_list([pod(rv=20)], "20")
+    cache.fold_list([entry(pod(rv=500))], "500")
+    cache.fold_list([entry(pod(rv=20))], "20")
     assert (cache.version, cache.objects["n/a"]["metadata"]["resourceVersion"]) == ("20", "20")
 
 
 def test_changes_are_told_after_they_happened():
     told = []
     cache = Cache(lambda key: told.append((key, key in cache.objects)))
-    cache.fold_list([pod(rv=5)], "5")
-    cache.fold_list([pod(rv=5)], "6")
+    cache.fold_list([entry(pod(rv=5))], "5")
+    cache.fold_list([entry(pod(rv=5))], "6")
     cache.fold_event(event("DELETED", pod(rv=7)))
     assert told == [("n/a", True), ("n/a", False)]
 
 
 def test_an_unknown_event_changes_nothing():
     cache = Cache()
-    cache.fold_list([pod(rv=5)], "5")
+    cache.fold_list([entry(pod(rv=5))], "5")
     with pytest.raises(KeyError):
         cache.fold_event(event("SYNC", pod(rv=9)))
     assert cache.version == "5"
@@ -207,13 +212,14 @@ def test_statuses_of_the_api_become_outcomes():
 # parsing
 
 
-@given(st.lists(st.integers(0, 9)), st.booleans(), st.sampled_from([None, 1]))
-def test_any_list_is_parsed_item_by_item(numbers, items_first, indent):
+@given(st.lists(st.integers(0, 9)), st.booleans(), st.sampled_from([None, 1]), st.booleans())
+def test_any_list_is_parsed_item_by_item(numbers, items_first, indent, packed):
     items = [pod(name=f"p{number}", rv=number, note='"items":[') for number in numbers]
     metadata = {"resourceVersion": "7", "continue": ""}
     body = {"items": items, "metadata": metadata} if items_first else {"metadata": metadata, "items": items}
-    found = asyncio.run(parse_list(json.dumps({"kind": "PodList", **body}, indent=indent).encode(), Slicer()))
-    assert found == (items, metadata)
+    text = json.dumps({"kind": "PodList", **body}, indent=indent)
+    found, rest = asyncio.run(parse_list(text.encode(), Slicer(), packed=packed))
+    assert ([one.object() for one in found], rest) == (items, metadata)
 
 
 @pytest.mark.parametrize(
