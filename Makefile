@@ -10,7 +10,7 @@ export UV_LINK_MODE ?= copy
 # node and npm: the system's, else the ones from PyPI that the environment carries
 WITH_NODE := PATH="$$PATH:$(CURDIR)/$(VENV)/node/bin"
 
-.PHONY: demo test check bench soak clean install
+.PHONY: demo test test-kubernetes check bench soak clean install
 
 demo: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" exec $(BIN)/python -m binderhub_ext.local --data-dir .demo $(ARGS)
@@ -23,6 +23,13 @@ check: $(VENV)/.installed
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff format would change files: run $(BIN)/ruff format ."; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
+
+# The API server of the tests, and a real one, answer the same tests alike; writes to the namespace `default`
+test-kubernetes: $(VENV)/.installed
+	@test -n "$$KUBECONFIG" || { echo "Set KUBECONFIG to a cluster that may be written to"; exit 1; }
+	@$(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
+	@coproc kubectl proxy --port=0; proxy=$$COPROC_PID; trap 'kill $$proxy' EXIT; read -r line <&$${COPROC[0]}; \
+	KUBE_TEST_SERVER="http://$${line##* }" $(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
 
 bench: $(VENV)/.installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" $(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,1 @@
+"""Performance, as ratios beside a peer in the same run."""
