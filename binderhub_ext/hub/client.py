@@ -5,9 +5,10 @@ Source: https://jupyterhub.readthedocs.io/en/stable/reference/rest-api.html
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -57,6 +58,10 @@ class HubRefused(HubError):
     """The Hub answered and said no."""
 
 
+class _Silent(Exception):
+    """A stream that is open and says nothing."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """One event of a server's progress stream."""
@@ -93,10 +98,14 @@ class HubClient:
         ``http://hub:8081/hub/api/``.
     token : str
         The service's API token; it needs the scopes `servers` and `admin:users`.
+    timeout : float
+        Seconds for an answer, or between two chunks of a progress stream (the Hub sends
+        something every 8).
     """
 
-    def __init__(self, api_url: str, token: str) -> None:
+    def __init__(self, api_url: str, token: str, *, timeout: float = 30.0) -> None:
         headers = {"Authorization": f"token {token}", "Accept": "application/json"}
+        self._timeout = timeout
         self._http = HTTPClient(api_url if api_url.endswith("/") else api_url + "/", headers)
 
     def close(self) -> None:
@@ -149,17 +158,28 @@ class HubClient:
     async def progress(self, user: str, server: str) -> AsyncIterator[AsyncIterator[Progress]]:
         """Follow a server's start. Yields an iterator, which ends when the Hub closes the stream."""
         path = _server(user, server) + "/progress"
+        streams = AsyncExitStack()
         try:
-            async with self._http.stream("GET", path, headers={"Accept": "text/event-stream"}) as (
-                head,
-                chunks,
-            ):
+            async with streams:
+                opening = self._http.stream("GET", path, headers={"Accept": "text/event-stream"})
+                head, chunks = await asyncio.wait_for(streams.enter_async_context(opening), self._timeout)
                 if head.status != 200:
-                    body = b"".join([chunk async for chunk in chunks])
+                    body = b"".join([chunk async for chunk in self._in_time(chunks)])
                     self._raise(Response(head.status, head.headers, body))
-                yield self._progress_events(chunks)
+                yield self._progress_events(self._in_time(chunks))
         except ConnectionFailed as error:
             raise HubUnreachable(str(error)) from error
+        except _Silent as error:
+            raise HubUnreachable(f"nothing came for {self._timeout:g} s") from error
+
+    async def _in_time(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                yield await asyncio.wait_for(chunks.__anext__(), self._timeout)
+            except StopAsyncIteration:
+                return
+            except asyncio.TimeoutError as error:
+                raise _Silent from error
 
     @staticmethod
     async def _progress_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
@@ -185,9 +205,11 @@ class HubClient:
         allow: frozenset[int] | set[int] = frozenset(),
     ) -> Response:
         try:
-            response = await self._http.request(method, path, body)
+            response = await asyncio.wait_for(self._http.request(method, path, body), self._timeout)
         except ConnectionFailed as error:
             raise HubUnreachable(str(error)) from error
+        except asyncio.TimeoutError as error:
+            raise HubUnreachable(f"no answer within {self._timeout:g} s") from error
         if response.status >= 300 and response.status not in allow:
             self._raise(response)
         return response

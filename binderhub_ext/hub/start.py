@@ -15,8 +15,9 @@ from typing import Any
 from tornado.log import app_log
 
 from binderhub_ext.errors import LaunchError
-from binderhub_ext.hub.client import HubClient, HubError, HubRefused, Progress
+from binderhub_ext.hub.client import HubBusy, HubClient, HubError, HubRefused, HubUnreachable, Progress
 from binderhub_ext.hub.diagnosis import hub_failure, spawn_failure
+from binderhub_ext.hub.gate import HubGate
 from binderhub_ext.timing import Clock, Deadline, backoff
 
 
@@ -58,11 +59,14 @@ class RetryPolicy:
         that does not answer is asked until the deadline, however often that is.
     first, limit : float
         Seconds: the first and the longest wait (see `timing.backoff`).
+    wait_for_quota : bool
+        Whether a Hub that has as many servers as it may is asked again until the deadline.
     """
 
     attempts: int = 4
     first: float = 1.0
     limit: float = 15.0
+    wait_for_quota: bool = False
 
 
 class _NotYet(Exception):
@@ -76,10 +80,14 @@ class ServerStart:
     ----------
     client : HubClient
     request : ServerRequest
+    gate : HubGate
+        What keeps launches in line while the Hub is in trouble.
     on_progress : callable
         Gets each `Progress` once, also when the Hub's stream was cut and taken up again.
     on_retry : callable
         Gets the failure and the number of the attempt that failed, from 1.
+    on_queue : callable
+        Gets the place in line and the reason, when the launch waits for the Hub.
     before_start : async callable, optional
         Called once the user exists, before the server is asked for; may raise `LaunchError`.
     """
@@ -88,14 +96,18 @@ class ServerStart:
         self,
         client: HubClient,
         request: ServerRequest,
+        gate: HubGate,
         *,
         clock: Clock,
         policy: RetryPolicy,
         on_progress: Callable[[Progress], None],
         on_retry: Callable[[LaunchError, int], None],
+        on_queue: Callable[[int, str], None],
         before_start: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._client = client
+        self._gate = gate
+        self._on_queue = on_queue
         self._request = request
         self._clock = clock
         self._policy = policy
@@ -129,18 +141,19 @@ class ServerStart:
         """
         while True:
             try:
+                await self._turn(deadline)
                 await deadline.wait_for(self._attempt(look_first))
+                self._gate.succeeded()
                 return
             except asyncio.TimeoutError:
                 raise self._failure or LaunchError("server.timeout") from None
             except HubError as error:
                 app_log.debug("Hub: %r", error)
-                failure = hub_failure(error)
-                # a 500 is the Hub's answer; only what is no answer is asked for until the deadline
-                self._failed_starts += isinstance(error, HubRefused)
+                failure = self._hub_failure(error)
             except _NotYet as error:
                 failure = LaunchError("server.timeout", detail=str(error), transient=True)
             except LaunchError as error:
+                self._gate.succeeded()
                 failure = error
                 self._failed_starts += 1
             self._failure = failure
@@ -149,11 +162,32 @@ class ServerStart:
                 raise failure
             self.retries += 1
             wait = backoff(self.retries - 1, first=self._policy.first, limit=self._policy.limit)
-            wait = max(wait, failure.retry_after or 0.0)
-            if wait >= deadline.remaining:
+            if max(wait, failure.retry_after or 0.0) >= deadline.remaining:
                 raise failure
             self._on_retry(failure, self.retries)
             await self._clock.sleep(wait)
+
+    async def _turn(self, deadline: Deadline) -> None:
+        """Wait in line while the Hub is in trouble."""
+        try:
+            await deadline.wait_for(self._gate.enter(self._on_queue))
+        except asyncio.TimeoutError:
+            raise self._failure or LaunchError("hub.unreachable") from None
+
+    def _hub_failure(self, error: HubError) -> LaunchError:
+        """Tell the gate, and say what it means for this launch."""
+        failure = hub_failure(error)
+        if isinstance(error, HubUnreachable):
+            self._gate.failed()
+        elif failure.code == "quota.hub":
+            failure.transient = self._policy.wait_for_quota
+        elif isinstance(error, HubBusy):
+            self._gate.busy(error.retry_after or 5.0)
+        else:
+            self._gate.succeeded()
+            # a 500 is the Hub's answer; only what is no answer is asked for until the deadline
+            self._failed_starts += 1
+        return failure
 
     async def _attempt(self, look_first: bool) -> None:
         look_first = look_first or self._started or not self._request.create_user

@@ -13,6 +13,7 @@ from tornado.log import app_log
 
 from binderhub_ext.errors import LaunchError
 from binderhub_ext.launch.settings import Launcher
+from binderhub_ext.metrics import service as metrics
 from binderhub_ext.sse import encode_data
 from binderhub_ext.stream import EventLog
 from binderhub_ext.timing import Clock, Deadline
@@ -45,6 +46,10 @@ class Build:
         self.repository = repository
         self.log = EventLog(log_limit)
         self.waiting = 0
+        self.running = asyncio.Event()
+        """Set when it has a slot."""
+        self.deadline = Deadline.after(0.0)
+        """By when it must have ended; known once it is running."""
         self.started = False
         self._phase: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._tail: deque[str] = deque(maxlen=20)
@@ -127,6 +132,7 @@ class Builds:
         self._slots = asyncio.Semaphore(slots)
         self._queue: list[Build] = []
         self._running: dict[str, tuple[Build, asyncio.Task[None]]] = {}
+        metrics.QUEUE.labels(queue="builds").set_function(lambda: len(self._queue))
 
     def get(self, repository: Repository, binder_url: str) -> tuple[Build, asyncio.Task[None]]:
         """Return the build of this image, started if it is not under way, and the task that ends with it."""
@@ -137,6 +143,11 @@ class Builds:
             task.add_done_callback(lambda done: self._ended(name, done))
             self._running[name] = build, task
         return self._running[name]
+
+    @property
+    def full(self) -> bool:
+        """Whether all slots are taken."""
+        return self._slots.locked()
 
     def position(self, build: Build) -> int:
         """The place of a build in the line for a slot, from 1; 0 when it has one."""
@@ -169,6 +180,8 @@ class Builds:
             raise LaunchError("build.no_slot") from None
         finally:
             self._queue.remove(build)
+        build.deadline = Deadline.after(self._settings.build_timeout, self._clock)
+        build.running.set()
         labels = build.repository.metric_labels
         began = self._clock.monotonic()
         status = "failure"
@@ -208,7 +221,7 @@ class Builds:
         submitted.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.call_later, LOG_TAIL_WAIT, build.crashed,
                                                                         LaunchError("build.interrupted")))  # fmt: skip
         try:
-            await Deadline.after(self._settings.build_timeout, self._clock).wait_for(build.outcome())
+            await build.deadline.wait_for(build.outcome())
         except asyncio.TimeoutError:
             raise LaunchError("build.timeout") from None
         except LaunchError:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from tornado.log import app_log
 
 from binderhub_ext.errors import LaunchError
-from binderhub_ext.launch.launch import Launch, LaunchRequest, Services
+from binderhub_ext.hub.client import HubError
+from binderhub_ext.launch.launch import Launch
+from binderhub_ext.launch.request import LaunchRequest, Services
 from binderhub_ext.launch.tickets import Ticket
 from binderhub_ext.metrics import service as metrics
 from binderhub_ext.stream import Watcher
+
+
+def _one_less(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if counts[key] <= 0:
+        del counts[key]
 
 
 class Launches:
@@ -22,11 +31,18 @@ class Launches:
         self._launches: dict[bytes, Launch] = {}
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._givers: set[asyncio.Task[None]] = set()
+        self._by_address: Counter[str] = Counter()
+        self._watchers: Counter[str] = Counter()
         metrics.LAUNCHES.set_function(lambda: len(self._tasks))
 
     def find(self, ticket: Ticket) -> Launch | None:
         """Return the launch of this ticket, if it is, or lately was, one of this process."""
         return self._launches.get(ticket.nonce)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many launches are in each stage, for people who look."""
+        stages = [launch.stage.value for nonce, launch in self._launches.items() if nonce in self._tasks]
+        return {stage: stages.count(stage) for stage in sorted(set(stages))}
 
     def start(self, ticket: Ticket, request: LaunchRequest, *, first_number: int, resumed: bool) -> Launch:
         """Begin a launch.
@@ -34,46 +50,77 @@ class Launches:
         Raises
         ------
         LaunchError
-            service.stopping (retryable).
+            service.stopping (retryable); rate.limited when the address has too many under way.
         """
         if self.closing:
             raise LaunchError("service.stopping")
+        limit, address = self.services.settings.launches_per_address, request.client_ip
+        if limit and self._by_address[address] >= limit:
+            raise LaunchError("rate.limited", detail=f"{limit} launches from your address are under way.")
+        self._by_address[address] += 1
         launch = Launch(ticket, request, self.services, first_number=first_number, resumed=resumed)
         self._launches[ticket.nonce] = launch
         task = self._tasks[ticket.nonce] = asyncio.create_task(launch.run())
-        task.add_done_callback(lambda _: self._ended(ticket.nonce))
+        task.add_done_callback(lambda _: self._ended(ticket.nonce, address))
         return launch
 
-    def watch(self, launch: Launch, after: int) -> Watcher:
-        """Return a watcher of everything after the event of this number. Hand it to `leave` at the end."""
+    def watch(self, launch: Launch, after: int, address: str) -> Watcher:
+        """Return a watcher of everything after the event of this number. Hand it to `leave` at the end.
+
+        Raises
+        ------
+        LaunchError
+            rate.limited when the address watches too much already.
+        """
+        limit = self.services.settings.watchers_per_address
+        if limit and self._watchers[address] >= limit:
+            raise LaunchError("rate.limited", detail=f"Your address has {limit} launches open.")
+        self._watchers[address] += 1
         metrics.WATCHERS.inc()
         return launch.stream.watch(after)
 
-    def leave(self, launch: Launch, watcher: Watcher) -> None:
+    def leave(self, launch: Launch, watcher: Watcher, address: str) -> None:
         """A watcher is gone. When it was the last, the launch is given up after a while."""
         metrics.WATCHERS.dec()
+        _one_less(self._watchers, address)
         watcher.close()
         if launch.stream.watchers == 0 and not launch.stream.finished and not self.closing:
-            delay = self.services.settings.abandon_timeout
-            asyncio.get_running_loop().call_later(delay, self._give_up_if_alone, launch, launch.stream.left)
-
-    def _give_up_if_alone(self, launch: Launch, left: int) -> None:
-        # somebody who came and went meanwhile started the time anew
-        if launch.stream.watchers == 0 and launch.stream.left == left and not launch.stream.finished:
-            task = asyncio.create_task(self._give_up(launch))
+            task = asyncio.create_task(self._unless_watched(launch, launch.stream.left))
             self._givers.add(task)
             task.add_done_callback(self._givers.discard)
 
-    async def _give_up(self, launch: Launch) -> None:
+    async def _unless_watched(self, launch: Launch, left: int) -> None:
+        """Give a launch up when nobody comes back: not to this process, nor to another."""
+        delay = self.services.settings.abandon_timeout
+        while True:
+            before = await self._last_activity(launch)
+            await self.services.clock.sleep(delay)
+            # somebody who came and went meanwhile started the time anew
+            if launch.stream.watchers or launch.stream.left != left or launch.stream.finished:
+                return
+            after = await self._last_activity(launch)
+            if after == before:
+                break
+            app_log.info("Launch of %s is watched by another process", launch.request)
         task = self._tasks.get(launch.ticket.nonce)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
         if not launch.stream.finished:
-            launch.give_up(LaunchError("launch.abandoned"), "abandoned")
+            launch.fail(LaunchError("launch.abandoned"), "abandoned")
 
-    def _ended(self, nonce: bytes) -> None:
+    @staticmethod
+    async def _last_activity(launch: Launch) -> str | None:
+        if launch.server is None or not launch.server.request.create_user:
+            return None
+        try:
+            return await launch.server.last_activity()
+        except HubError:
+            return None  # a Hub that does not answer has nobody's launch
+
+    def _ended(self, nonce: bytes, address: str) -> None:
         self._tasks.pop(nonce, None)
+        _one_less(self._by_address, address)
         if not self.closing:
             retention = self.services.settings.finished_retention
             asyncio.get_running_loop().call_later(retention, self._launches.pop, nonce, None)

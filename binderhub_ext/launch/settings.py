@@ -82,6 +82,22 @@ class Launcher(UpstreamLauncher):
         reached. 900: longer than most builds take.
         """,
     )
+    quota_wait = Float(
+        0.0,
+        config=True,
+        help="""
+        Seconds to wait for room when a quota of the repository or the Hub is full. 0: such a
+        launch is refused at once, as in BinderHub.
+        """,
+    )
+    hub_request_timeout = Float(
+        30.0,
+        config=True,
+        help="""
+        Seconds for one answer of the Hub, and between two signs of life of its progress stream.
+        30: the Hub may take 10 (`slow_spawn_timeout`), and sends something every 8.
+        """,
+    )
     build_timeout = Float(
         14400.0,
         config=True,
@@ -136,6 +152,30 @@ class Launcher(UpstreamLauncher):
         help="""
         Seconds after which a silent event stream sends a comment, so that proxies do not take it
         for dead. 15: below the 25 that clients may expect, and the 60 after which nginx gives up.
+        """,
+    )
+    sweep_interval = Float(
+        900.0,
+        config=True,
+        help="""
+        Seconds between two looks for temporary users that a killed process of this service left
+        on the Hub; the first is at the start. 900: what is left costs a pod at most.
+        """,
+    )
+    launches_per_address = Integer(
+        200,
+        config=True,
+        help="""
+        How many launches one address may have under way at once. 200: a class-room behind one
+        address. 0: no limit.
+        """,
+    )
+    watchers_per_address = Integer(
+        1000,
+        config=True,
+        help="""
+        How many connections one address may watch launches with at once. 1000: as above, with
+        several tabs each. 0: no limit.
         """,
     )
     shutdown_timeout = Float(

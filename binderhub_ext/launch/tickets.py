@@ -88,10 +88,23 @@ class TicketOffice:
         return base64.urlsafe_b64encode(digest[:24]).decode("ascii")
 
     def suffix(self, ticket: Ticket) -> str:
-        """Return 10 characters of [a-z0-9] that make the launch's user or server name its own."""
-        number = int.from_bytes(hmac.digest(self._secret, b"name\0" + ticket.nonce, "sha256")[:8], "big")
+        """Return 12 characters of [a-z0-9] that make the launch's user or server name its own, and known as ours."""
+        own = self._letters(b"name\0" + ticket.nonce, 8)
+        return own + self._letters(b"mark\0" + own.encode(), 4)
+
+    def made(self, name: str) -> bool:
+        """Whether a name ends with a suffix of ours."""
+        suffix = name.rpartition("-")[2]
+        own, mark = suffix[:8], suffix[8:]
+        return len(suffix) == 12 and hmac.compare_digest(
+            mark.encode("utf-8", "replace"),
+            self._letters(b"mark\0" + own.encode("utf-8", "replace"), 4).encode(),
+        )
+
+    def _letters(self, message: bytes, count: int) -> str:
+        number = int.from_bytes(hmac.digest(self._secret, message, "sha256")[:8], "big")
         letters = []
-        for _ in range(10):
+        for _ in range(count):
             number, index = divmod(number, len(_ALPHABET))
             letters.append(_ALPHABET[index])
         return "".join(letters)

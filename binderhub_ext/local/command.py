@@ -11,6 +11,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+import psutil
+
 from binderhub_ext.timing import SYSTEM_CLOCK, Clock
 
 QUIET_SECONDS = 15.0
@@ -129,13 +131,25 @@ def run(
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """End the command and what it started: SIGTERM, two seconds, SIGKILL."""
-    for name, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
+    """End the command and what it started: SIGTERM, two seconds, SIGKILL; wait until they are gone."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.killpg(process.pid, name)
+            os.killpg(process.pid, number)
         except (ProcessLookupError, PermissionError):
             return
+        for _ in range(100):
+            process.poll()
+            if not _exists(process.pid):
+                return
+            threading.Event().wait(0.02)
+
+
+def _exists(group: int) -> bool:
+    """Say whether a process of the group runs; one that only waits to be reaped does not."""
+    for process in psutil.process_iter():
         try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+        except (psutil.Error, OSError):
+            continue  # it ended meanwhile
+    return False

@@ -55,7 +55,10 @@ def _was_changed(repository: Path) -> bool:
 
 
 def _head(repository: Path) -> str:
-    return _git(repository, "rev-parse", "HEAD")
+    try:
+        return _git(repository, "rev-parse", "HEAD")
+    except subprocess.CalledProcessError:
+        return ""
 
 
 def _git(folder: Path, *arguments: str) -> str:

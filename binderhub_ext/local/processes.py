@@ -7,9 +7,12 @@ the Hub may be gone before its servers. The environment is inherited by all of t
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 import psutil
+
+from binderhub_ext.timing import Deadline
 
 RUN = "BINDERHUB_EXT_LOCAL_RUN"
 """In every process below the supervisor; the value is the run's id."""
@@ -67,10 +70,28 @@ def end_all(
             break
         total += len(processes)
         _signal(processes, kill=False)
-        _, alive = psutil.wait_procs(processes, timeout=grace)
+        alive = _wait(processes, grace)
         _signal(alive, kill=True)
-        psutil.wait_procs(alive, timeout=grace)
+        _wait(alive, grace)
     return total
+
+
+def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Return those that still run after at most so many seconds.
+
+    Not `psutil.wait_procs`: it also waits for init to reap those that ended.
+    """
+    deadline = Deadline.after(seconds)
+    while (alive := [process for process in processes if _runs(process)]) and not deadline.expired:
+        threading.Event().wait(0.02)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _signal(processes: list[psutil.Process], *, kill: bool) -> None:

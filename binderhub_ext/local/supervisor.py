@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -96,11 +97,14 @@ class Supervisor:
         )
 
     async def _serve(self, guard: asyncio.subprocess.Process) -> None:
+        # a pipe of our own: some versions of asyncio do not notice that a process ended while its children
+        # hold the pipes open that asyncio made
+        output, hubs_end = os.pipe()
         hub = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "binderhub_ext.local.start", "hub", "--config", str(HUB_CONFIG)),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdout=hubs_end,
+            stderr=hubs_end,
             cwd=self.settings.root,
             env=clean_environment()
             | self.settings.environment()
@@ -108,8 +112,9 @@ class Supervisor:
             # Ctrl-C in a terminal reaches the supervisor alone, which stops the others in order
             start_new_session=True,
         )
+        os.close(hubs_end)
         tasks = {
-            "log": asyncio.create_task(self._copy_log(hub)),
+            "log": asyncio.create_task(self._copy_log(output)),
             "link": asyncio.create_task(self._announce()),
             "stop": asyncio.create_task(self.stopping.wait()),
             "hub": asyncio.create_task(hub.wait()),
@@ -153,12 +158,14 @@ class Supervisor:
             await asyncio.to_thread(containers.remove_all, self.settings.run_id)
         await asyncio.to_thread(copies.remove, self.settings.root / "servers")
 
-    async def _copy_log(self, hub: asyncio.subprocess.Process) -> None:
+    async def _copy_log(self, output: int) -> None:
         """Write what the Hub and its services say to the log file, and show the worst of it."""
-        assert hub.stdout is not None
-        show = False
+        stream, show = asyncio.StreamReader(), False
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb")
+        )
         with self.log_path.open("wb") as file:
-            while chunk := await _read_line(hub.stdout):
+            while chunk := await _read_line(stream):
                 file.write(chunk)
                 file.flush()
                 line = chunk.decode("utf-8", "replace").rstrip("\n")
@@ -171,6 +178,7 @@ class Supervisor:
                     self.hopeless.set()
                 if (show or "D" in self.shown) and not self.stopping.is_set():
                     say(line)
+        transport.close()
 
     async def _announce(self) -> None:
         deadline = Deadline.after(START_SECONDS)

@@ -7,6 +7,7 @@ the reader was, and comes and goes as it likes.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +16,8 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, authenticated
 
 from binderhub_ext.errors import LaunchError
-from binderhub_ext.launch.launch import Launch, LaunchRequest
+from binderhub_ext.launch.launch import Launch
+from binderhub_ext.launch.request import LaunchRequest
 from binderhub_ext.launch.tickets import InvalidTicket, split_event_id
 from binderhub_ext.metrics import service as metrics
 from binderhub_ext.sse import KEEPALIVE, encode_data, encode_retry
@@ -25,6 +27,8 @@ from binderhub_ext.web.base import ExtHandler
 RETRY_MILLISECONDS = 1000
 LINGER = 60.0
 """Seconds that a stream stays open after its last event: readers close it first, or come back and get a 204."""
+
+_SECRETS = re.compile(r"([?&](?:launch|last_event_id|build_token|token)=)[^&]*")
 
 FRESH = 10
 """Seconds within which a page's ticket has surely not been used by another process."""
@@ -53,7 +57,6 @@ class BuildStreamHandler(ExtHandler):
     def initialize(self) -> None:
         super().initialize()
         self._closed = False
-        self._watcher: Watcher | None = None
         self._wake: Callable[[], None] = lambda: None
         self.last_write = 0.0
         self.write_began: float | None = None
@@ -74,6 +77,8 @@ class BuildStreamHandler(ExtHandler):
         raise HTTPError(403, "Log in to this BinderHub first")
 
     async def prepare(self) -> None:
+        # whoever has a ticket gets the server's token: neither belongs into a log
+        self.request.uri = _SECRETS.sub(r"\1[secret]", self.request.uri or "")
         await super().prepare()
         if self.request.method == "GET" and not accepts_event_stream(
             self.request.headers.get("Accept", ""), any_type=self.settings["binderhub_ext_accept_any"]
@@ -106,7 +111,8 @@ class BuildStreamHandler(ExtHandler):
             return
         prefix, spec = self.provider_and_spec()
         launch, after = self._find_or_start(prefix, spec, event_id)
-        watcher = self._watcher = self.launches.watch(launch, after)
+        address = self.request.remote_ip or ""
+        watcher = self.launches.watch(launch, after, address)
         self._wake = watcher.wake
         keepalives = self.settings["binderhub_ext_keepalives"]
         keepalives.add(self)
@@ -117,7 +123,7 @@ class BuildStreamHandler(ExtHandler):
             self._closed = True
         finally:
             keepalives.discard(self)
-            self.launches.leave(launch, watcher)
+            self.launches.leave(launch, watcher, address)
 
     def _find_or_start(self, prefix: str, spec: str, event_id: str) -> tuple[Launch, int]:
         """Return the launch that this request is about, and the number of the last event that it has."""
@@ -201,6 +207,13 @@ class BuildStreamHandler(ExtHandler):
             assert self.request.connection is not None
             await self.request.connection.write(chunk)
         self.write_began = None
+
+    def say_goodbye(self, milliseconds: int) -> None:
+        """Ask the reader to come back after so many milliseconds, and end the answer."""
+        if not self._closed and self.request.connection is not None:
+            self._closed = True
+            self.request.connection.write(encode_retry(milliseconds))
+            self._wake()
 
     def keep_alive(self, now: float, interval: float, stall_limit: float) -> None:
         """Write a comment when nothing was written for `interval` seconds; close a connection that takes nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from tornado.ioloop import PeriodicCallback
@@ -37,6 +38,11 @@ class KeepAlives(set["BuildStreamHandler"]):
     def stop(self) -> None:
         """End."""
         self._timer.stop()
+
+    def say_goodbye(self) -> None:
+        """Tell all readers to come back soon, not all at once, and close their connections."""
+        for handler in list(self):
+            handler.say_goodbye(random.randint(500, 3000))
 
     def sweep(self) -> None:
         """Look at each connection once."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
 
 from tornado.web import StaticFileHandler, authenticated
 
@@ -13,6 +11,7 @@ from binderhub_ext.errors import LaunchError
 from binderhub_ext.upstream import binder_version
 from binderhub_ext.web.base import ExtHandler
 from binderhub_ext.web.page import Link, PageRenderer, RenderedPage
+from binderhub_ext.web.run_links import launch_path
 
 STATIC = Path(__file__).parent / "static"
 
@@ -111,48 +110,13 @@ class LaunchPageHandler(PageHandler):
         self.send_page(page)
 
 
-def launch_path(arguments: Mapping[str, str], providers: Mapping[str, Any]) -> str | None:
-    """Return the `/v2/...` path that the arguments of an old `/run` link stand for; None when they name no repository.
-
-    Parameters
-    ----------
-    arguments : mapping
-        ``repo`` or ``repo_url`` (a URL, or ``user/repo`` on GitHub), ``ref``, and
-        ``default_url``, ``urlpath`` or ``filepath`` for where to go.
-    providers : mapping
-        The configured providers by prefix.
-    """
-    repo = (arguments.get("repo_url") or arguments.get("repo") or "").strip().removesuffix(".git").rstrip("/")
-    ref = arguments.get("ref") or "HEAD"
-    try:
-        url = urlsplit(repo)
-    except ValueError:
-        return None
-    host, path = (url.hostname or "").lower(), url.path.strip("/")
-    if not url.scheme and repo.count("/") == 1 and all(repo.split("/")):
-        host, path = "github.com", repo
-    if host in {"github.com", "www.github.com"} and path.count("/") == 1 and "gh" in providers:
-        target = f"v2/gh/{quote(path)}/{quote(ref)}"
-    elif host == "gitlab.com" and path and "gl" in providers:
-        target = f"v2/gl/{quote(path, safe='')}/{quote(ref)}"
-    elif url.scheme in {"http", "https"} and host and path and "git" in providers:
-        target = f"v2/git/{quote(repo, safe='')}/{quote(ref)}"
-    else:
-        return None
-    where = {
-        "filepath": arguments.get("filepath"),
-        "urlpath": arguments.get("urlpath") or arguments.get("default_url"),
-    }
-    query = urlencode({name: value for name, value in where.items() if value})
-    return target + (f"?{query}" if query else "")
-
-
 class RunHandler(PageHandler):
     """`/run`: the page that once waited for servers. Waits for nothing."""
 
     def get(self) -> None:
         arguments = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        target = launch_path(arguments, self.settings["repo_providers"])
+        prefix = self.settings.get("image_prefix", "")
+        target = launch_path(arguments, self.settings["repo_providers"], image_prefix=prefix)
         if target is not None:
             self.redirect(self.settings["base_url"] + target)
             return

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-_HOSTS = {"github.com": "gh", "www.github.com": "gh", "gitlab.com": "gl"}
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ESCAPED = re.compile(r"-([0-9a-f]{2})")
 
 
-def launch_path(arguments: Mapping[str, str], *, image_prefix: str = "") -> str | None:
+def launch_path(
+    arguments: Mapping[str, str], providers: Container[str], *, image_prefix: str = ""
+) -> str | None:
     """Return the launch link that the arguments of a `/run` link stand for.
 
     Parameters
     ----------
     arguments : mapping
-        The query, one value for each name. The repository is told by `repo` (or `url`,
-        `repository`): an address at GitHub or GitLab, or ``user/name``; with `ref` (or
-        `branch`). Or it is told by `image`, when only one repository can have it.
+        The query, one value for each name. The repository is told by `repo` (or `repo_url`,
+        `url`): an address, or ``user/name`` at GitHub; with `ref` (or `branch`). Or it is
+        told by `image`, when only one repository can have it. `filepath`, or `urlpath` (or
+        `default_url`), is what to open.
+    providers : container of str
+        The prefixes of the providers that are configured: ``gh``, ``gl``, ``git``, ...
     image_prefix : str
         BinderHub's `image_prefix`, which the names of its images begin with.
 
@@ -34,36 +38,46 @@ def launch_path(arguments: Mapping[str, str], *, image_prefix: str = "") -> str 
     -------
     str or None
         A path relative to BinderHub's base URL, ``v2/gh/<user>/<repo>/<ref>?urlpath=...``;
-        None when the arguments do not name a repository.
+        None when the arguments do not name a repository that can be launched here.
     """
-    spec = _from_repository(arguments) or _from_image(arguments.get("image", ""), image_prefix)
-    if spec is None:
-        return None
-    path = arguments.get("urlpath") or arguments.get("default_url") or ""
-    return f"v2/{spec}" + ("?" + urlencode({"urlpath": path}) if path.strip("/") else "")
-
-
-def _from_repository(arguments: Mapping[str, str]) -> str | None:
-    address = next((arguments[name] for name in ("repo", "url", "repository") if arguments.get(name)), "")
-    if "://" in address:
-        try:
-            url = urlsplit(address)
-        except ValueError:
-            return None
-        provider = _HOSTS.get((url.hostname or "").lower()) if url.scheme in {"http", "https"} else None
-        address = unquote(url.path)
+    repository = next((arguments[name] for name in ("repo", "repo_url", "url") if arguments.get(name)), "")
+    if repository:
+        ref = quote(arguments.get("ref") or arguments.get("branch") or "HEAD", safe="/")
+        found = _from_repository(repository.strip(), ref)
     else:
-        provider = "gh"
-    parts = address.strip("/").removesuffix(".git").split("/")
-    if provider is None or len(parts) != 2 or not all(_is_name(part) for part in parts):
+        found = _from_image(arguments.get("image", ""), image_prefix)
+    if found is None or found[0] not in providers:
         return None
-    ref = quote(arguments.get("ref") or arguments.get("branch") or "HEAD", safe="/")
-    if provider == "gl":
-        return f"gl/{quote('/'.join(parts), safe='')}/{ref}"
-    return f"gh/{parts[0]}/{parts[1]}/{ref}"
+    where = {
+        "filepath": arguments.get("filepath", ""),
+        "urlpath": arguments.get("urlpath") or arguments.get("default_url") or "",
+    }
+    query = urlencode({name: value for name, value in where.items() if value.strip("/")})
+    return "v2/" + "/".join(found) + (f"?{query}" if query else "")
 
 
-def _from_image(image: str, prefix: str) -> str | None:
+def _from_repository(address: str, ref: str) -> tuple[str, str] | None:
+    """Return the provider's prefix, and the spec."""
+    if "://" not in address:
+        address = "https://github.com/" + address
+    try:
+        url = urlsplit(address)
+        host = (url.hostname or "").lower()
+    except ValueError:
+        return None
+    if url.scheme not in {"http", "https"} or not host:
+        return None
+    parts = unquote(url.path).strip("/").removesuffix(".git").split("/")
+    if not all(_is_name(part) for part in parts):
+        return None
+    if host in {"github.com", "www.github.com"}:
+        return ("gh", f"{parts[0]}/{parts[1]}/{ref}") if len(parts) == 2 else None
+    if host == "gitlab.com":
+        return ("gl", f"{quote('/'.join(parts), safe='')}/{ref}") if len(parts) >= 2 else None
+    return "git", f"{quote(address, safe='')}/{ref}"
+
+
+def _from_image(image: str, prefix: str) -> tuple[str, str] | None:
     """Read an image's name backwards: prefix, escaped ``user-repo``, six digits of its hash, commit.
 
     Source: BinderHub's builder.py (`_generate_build_name`, `_safe_build_slug`). The name does not say
@@ -80,7 +94,7 @@ def _from_image(image: str, prefix: str) -> str | None:
     parts = slug.split("-")
     if len(parts) != 2 or not all(_is_name(part) for part in parts):
         return None
-    return f"gh/{parts[0]}/{parts[1]}/{commit}"
+    return "gh", f"{parts[0]}/{parts[1]}/{commit}"
 
 
 def _is_name(part: str) -> bool:

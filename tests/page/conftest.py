@@ -6,19 +6,32 @@ tests of other modules start their own.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import chromium
-from tests.support.page_server import PAGES, PageServer, page_server
+from tests.support.page_server import EXT_STATIC, PAGES, PageServer, page_server
 
 expect.set_options(timeout=10_000)
 
 
+@pytest.fixture(scope="session")
+def bundle() -> None:
+    """What the browser loads is bundled from the files as they are now."""
+    bundled = EXT_STATIC / "dist/launch.js"
+    sources = [*EXT_STATIC.glob("*.*"), *EXT_STATIC.glob("page/*.js")]
+    if bundled.exists() and all(path.stat().st_mtime <= bundled.stat().st_mtime for path in sources):
+        return
+    checkout = Path(__file__).parents[2]
+    subprocess.run(["npm", "run", "--silent", "build"], cwd=checkout, check=True, capture_output=True)
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(bundle: None) -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
 

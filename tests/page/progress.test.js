@@ -77,6 +77,7 @@ test("progress that is no number from 0 to 100 does no harm", () => {
   const progress = after([own("launching", 1, { progress: 250 })]);
   assert.equal(progress.percent, 100);
   progress.apply({ phase: "pushing", progress: { layer: { current: 1 } } }, T0);
+  progress.apply({ phase: "pushing", progress: 7 }, T0);
   assert.equal(progress.percent, 100);
   progress.apply(own("ready", 2, { phase: "ready", progress: Number.NaN }), T0);
   assert.equal(progress.percent, null);

@@ -31,6 +31,7 @@ def test_a_dropped_connection_goes_on_where_it_was(page: Page, server: PageServe
 def test_the_page_says_that_the_launch_goes_on_while_nothing_answers(page: Page, server: PageServer) -> None:
     scenario = Scenario(building(*LINES[:3]), faults=[Fault(after=4)] + [Fault(status=502)] * 2)
     page.goto(server.launch(scenario))
+    expect(page.locator("#bhx-lost")).to_be_visible()
     expect(page.locator("#bhx-lost")).to_have_text(LOST)
     expect(page.get_by_role("status")).to_have_text(LOST)
     expect(page).to_have_title(re.compile("^Reconnecting · "))

@@ -90,7 +90,7 @@ def test_each_step_is_shown_with_its_time(page: Page, either_server: PageServer)
     expect(rows.filter(has_text="Build the image")).to_contain_text("at most 1:")
     expect(page.locator("#bhx-queue")).to_be_hidden()
     scenario.say(stage("launching", 20.0, progress=40))
-    expect(page.get_by_role("progressbar", name="Progress of this step")).to_have_attribute("value", "40")
+    expect(page.get_by_role("progressbar", name="Progress of this launch")).to_have_attribute("value", "40")
     clock = page.locator("#bhx-elapsed").inner_text()
     expect(page.locator("#bhx-elapsed")).not_to_have_text(clock)  # it runs
 

@@ -9,6 +9,7 @@ import pytest
 from binderhub_ext.web.run_links import launch_path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+PROVIDERS = {"gh", "gl", "git"}
 PREFIX = "registry.example.org/binder-"
 
 
@@ -28,11 +29,14 @@ def image(slug: str, tag: str = COMMIT) -> str:
             {"repo": "user/repo", "default_url": "/lab/tree/a b"},
             "v2/gh/user/repo/HEAD?urlpath=%2Flab%2Ftree%2Fa+b",
         ),
+        ({"repo_url": "https://gitlab.com/a/b/c"}, "v2/gl/a%2Fb%2Fc/HEAD"),
+        ({"repo": "https://example.org/r.git"}, "v2/git/https%3A%2F%2Fexample.org%2Fr.git/HEAD"),
+        ({"repo": "user/repo", "filepath": "a.ipynb"}, "v2/gh/user/repo/HEAD?filepath=a.ipynb"),
         ({"image": image("user-repo"), "default_url": "/"}, f"v2/gh/user/repo/{COMMIT}"),
     ],
 )
 def test_a_link_that_names_its_repository_goes_on_to_it(arguments: dict[str, str], path: str) -> None:
-    assert launch_path(arguments, image_prefix=PREFIX) == path
+    assert launch_path(arguments, PROVIDERS, image_prefix=PREFIX) == path
 
 
 @pytest.mark.parametrize(
@@ -45,20 +49,25 @@ def test_a_link_that_names_its_repository_goes_on_to_it(arguments: dict[str, str
         {"image": image("user-repo", "latest")},  # not a commit
         {"image": image("user-repo").replace("user", "evil")},  # not the repository that it was built from
         {"image": image("..-repo")},
-        {"repo": "https://evil.example/user/repo"},
+        {"repo": "https://example.org/../x"},
+        {"repo": "https:///user/repo"},
         {"repo": "javascript://github.com/user/repo"},
         {"repo": "https://[github.com/user/repo"},
         {"repo": "user"},
         {"repo": "user/.."},
         {"repo": "../.."},
         {"repo": "user/re po"},
-        {"repo": "user/repo\n"},
         {"repo": "user/repo/tree/main"},
     ],
 )
 def test_a_link_that_does_not_is_answered_with_a_page(arguments: dict[str, str]) -> None:
-    assert launch_path(arguments, image_prefix=PREFIX) is None
+    assert launch_path(arguments, PROVIDERS, image_prefix=PREFIX) is None
 
 
 def test_a_ref_cannot_add_to_the_link() -> None:
-    assert launch_path({"repo": "u/r", "ref": "x?urlpath=y#z"}) == "v2/gh/u/r/x%3Furlpath%3Dy%23z"
+    assert launch_path({"repo": "u/r", "ref": "x?urlpath=y#z"}, PROVIDERS) == "v2/gh/u/r/x%3Furlpath%3Dy%23z"
+
+
+def test_a_provider_that_is_not_configured_is_not_used() -> None:
+    assert launch_path({"repo": "u/r"}, {"gl"}) is None
+    assert launch_path({"repo": "https://example.org/r"}, {"gh"}) is None

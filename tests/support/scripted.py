@@ -2,7 +2,7 @@
 
 A link's spec is ``<escaped name?option=value&...>/<ref>``. The options:
 
-    resolve=hang|none|gone|unreachable   what the repository's host does; none: no such ref
+    resolve=slow|hang|none|gone|unreachable   what the repository's host does; none: no such ref
     banned=1
     lines=N, every=S, build=S            N log lines, S seconds apart, and S seconds to build
     bigline=N                            one of N characters, and one that is no JSON
@@ -73,6 +73,8 @@ class ScriptedProvider(RepoProvider):
     async def get_resolved_ref(self) -> str | None:
         counted("resolve " + self.repo)
         match self.options.get("resolve"):
+            case "slow":
+                await asyncio.sleep(0.5)
             case "hang":
                 await asyncio.Event().wait()
             case "none":

@@ -83,18 +83,32 @@ class Hub:
         """All servers that the Hub has, pending or ready."""
         return [server for user in await self.users() for server in user["servers"].values()]
 
+    async def has(self, users: int, seconds: float = 10) -> list[dict[str, Any]]:
+        """Wait until there are so many users, and return them. Raises when there are not after that time."""
+        until = asyncio.get_running_loop().time() + seconds
+        while True:
+            found = await self.users()
+            if len(found) == users:
+                return found
+            if asyncio.get_running_loop().time() > until:
+                raise AssertionError(f"{len(found)} users on the Hub, not {users}: {found}")
+            # the Hub's REST API has nothing to wait for: it must be asked
+            await asyncio.sleep(0.05)
+
     async def empty(self, seconds: float = 10) -> None:
         """Wait until there are no users. Raises when there still are some after that time."""
-        until = asyncio.get_running_loop().time() + seconds
-        while users := await self.users():
-            if asyncio.get_running_loop().time() > until:
-                raise AssertionError(f"left on the Hub: {users}")
-            await asyncio.sleep(0.05)
+        await self.has(0, seconds)
 
     async def clear(self) -> None:
         """Remove all users and servers, whoever made them."""
-        for user in await self.users():
-            await self.request("DELETE", f"users/{user['name']}")
+        until = asyncio.get_running_loop().time() + 15
+        while (users := await self.users()) and asyncio.get_running_loop().time() < until:
+            for user in users:
+                for name in user["servers"]:
+                    # a pending start ends with its server's DELETE, not with its user's
+                    await self.request("DELETE", f"users/{user['name']}/servers/{name}")
+                await self.request("DELETE", f"users/{user['name']}")
+            await asyncio.sleep(0.05)
 
     def count(self, what: str) -> int:
         """How often something happened: ``build <repo url>``, ``spawn <repo url>``, ``resolve <repo url>``."""

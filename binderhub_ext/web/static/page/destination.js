@@ -82,7 +82,8 @@ function isInside(path, base) {
  * @returns {string | null} an absolute URL; null when the server's own URL is not one to open
  */
 export function destination(serverUrl, token, search, pageUrl) {
-  if (typeof serverUrl !== "string" || serverUrl === "" || CONTROL.test(serverUrl) || serverUrl.includes("\\")) return null;
+  if (typeof serverUrl !== "string" || serverUrl === "") return null;
+  if (CONTROL.test(serverUrl) || serverUrl.includes("\\")) return null;
   let base;
   try {
     base = new URL(serverUrl, pageUrl);

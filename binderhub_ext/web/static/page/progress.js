@@ -43,7 +43,7 @@ export class LaunchProgress {
     this.stage = "starting";
     /** Whether the server names stages; else they are told from its phases. */
     this.hasStages = false;
-    /** @type {number | null} of the current step, 0 to 100 */
+    /** @type {number | null} of the whole launch, 0 to 100 */
     this.percent = null;
     /** @type {number | null} when the current stage is given up; seconds since the launch began */
     this.bound = null;
@@ -87,7 +87,9 @@ export class LaunchProgress {
       this.#enter(stage, at);
       this.percent = this.bound = this.queue = null;
     }
-    if (isNumber(event.progress)) this.percent = Math.min(100, Math.max(0, event.progress));
+    // once the server names stages, a log line's progress is that of a download or a push
+    const ofLaunch = typeof event.stage === "string" || !this.hasStages;
+    if (isNumber(event.progress) && ofLaunch) this.percent = Math.min(100, Math.max(0, event.progress));
     if (isNumber(event.remaining)) this.bound = at + event.remaining;
     if (event.stage) this.queue = event.queue && typeof event.queue === "object" ? event.queue : null;
     if (stage === "ready") this.ready = { url: event.url, token: event.token ?? "" };

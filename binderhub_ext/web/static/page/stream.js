@@ -85,7 +85,7 @@ export class LaunchEvents {
     this.timer = this.platform.setTimeout(action, milliseconds);
   }
 
-  /** (Re)start the watch over a connection that may be dead: comments that keep it alive are not shown to scripts. */
+  /** (Re)start the watch over a connection that may be dead: scripts do not see the comments that keep it alive. */
   #expectSomething() {
     if (!this.ended) this.#later(this.stallMs, () => this.reconnectNow());
   }
