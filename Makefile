@@ -42,7 +42,7 @@ $(VENV)/.installed: setup.py pyproject.toml package.json package-lock.json tools
 	@touch $@
 
 # Chromium, nginx, promtool: Debian's packages where apt and root are there
-$(VENV)/.system: $(VENV)/.installed tools/system-packages.sh
+$(VENV)/.system: $(VENV)/.installed tools/system-packages.sh tools/helm.sh
 	@tools/system-packages.sh "$(VENV)"
 	@touch $@
 
