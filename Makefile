@@ -7,16 +7,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export UV_LINK_MODE ?= copy
-# node and npm: the system's, else the ones from PyPI that the environment carries
-WITH_NODE := PATH="$$PATH:$(CURDIR)/$(VENV)/node/bin"
+# the environment's commands first; its node and npm (from PyPI) only where the system has none
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin"
 
-.PHONY: demo test check bench soak clean install
+.PHONY: demo test test-kubernetes check bench soak clean install
 
 demo: $(VENV)/.installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" exec $(BIN)/python -m binderhub_ext.local --data-dir .demo $(ARGS)
+	@$(RUN) exec $(BIN)/python -m binderhub_ext.local --data-dir .demo $(ARGS)
 
 test: check $(VENV)/.system
-	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" $(BIN)/python -m pytest $(ARGS)
+	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff check .
@@ -24,8 +24,15 @@ check: $(VENV)/.installed
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 
+# The API server of the tests, and a real one, answer the same tests alike; writes to the namespace `default`
+test-kubernetes: $(VENV)/.installed
+	@test -n "$$KUBECONFIG" || { echo "Set KUBECONFIG to a cluster that may be written to"; exit 1; }
+	@$(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
+	@coproc kubectl proxy --port=0; proxy=$$COPROC_PID; trap 'kill $$proxy' EXIT; read -r line <&$${COPROC[0]}; \
+	KUBE_TEST_SERVER="http://$${line##* }" $(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
+
 bench: $(VENV)/.installed
-	@PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin" $(BIN)/python -m benchmarks $(ARGS)
+	@$(RUN) $(BIN)/python -m benchmarks $(ARGS)
 
 install: $(VENV)/.installed
 
@@ -35,7 +42,7 @@ $(VENV)/.installed: setup.py pyproject.toml package.json package-lock.json tools
 	@touch $@
 
 # Chromium, nginx, promtool: Debian's packages where apt and root are there
-$(VENV)/.system: $(VENV)/.installed tools/system-packages.sh
+$(VENV)/.system: $(VENV)/.installed tools/system-packages.sh tools/helm.sh
 	@tools/system-packages.sh "$(VENV)"
 	@touch $@
 

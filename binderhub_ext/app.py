@@ -60,6 +60,15 @@ class BinderHubExt(BinderHub):
         """,
     )
 
+    address = Unicode(
+        "",
+        config=True,
+        help="""
+        The address to listen on. Empty, the default: all of them, as in BinderHub, whose port only
+        the cluster's network reaches.
+        """,
+    )
+
     ticket_secret = Unicode(
         config=True,
         help="""
@@ -206,7 +215,7 @@ class BinderHubExt(BinderHub):
             self.sweeper.start()
         self.log.info("BinderHub with binderhub_ext starting on port %i", self.port)
         self.http_server = HTTPServer(self.tornado_app, xheaders=True)
-        self.http_server.listen(self.port)
+        self.http_server.listen(self.port, self.address)
         if self.builder_required:
             watch = self.watch_builders if IS_MAIN else self.watch_build_pods
             self._watch_builders = asyncio.ensure_future(watch())

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tornado.httputil import HTTPHeaders
 
 from binderhub_ext.hub.http import ConnectionFailed, HTTPClient, Response
 from binderhub_ext.sse import Decoder, EventTooLarge
+
+T = TypeVar("T")
 
 
 class HubError(Exception):
@@ -162,7 +164,7 @@ class HubClient:
         try:
             async with streams:
                 opening = self._http.stream("GET", path, headers={"Accept": "text/event-stream"})
-                head, chunks = await asyncio.wait_for(streams.enter_async_context(opening), self._timeout)
+                head, chunks = await self._opened(streams.enter_async_context(opening))
                 if head.status != 200:
                     body = b"".join([chunk async for chunk in self._in_time(chunks)])
                     self._raise(Response(head.status, head.headers, body))
@@ -171,6 +173,12 @@ class HubClient:
             raise HubUnreachable(str(error)) from error
         except _Silent as error:
             raise HubUnreachable(f"nothing came for {self._timeout:g} s") from error
+
+    async def _opened(self, opening: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(opening, self._timeout)
+        except asyncio.TimeoutError as error:
+            raise _Silent from error
 
     async def _in_time(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         while True:

@@ -7,6 +7,7 @@ progress events, which with KubeSpawner are the pod's Kubernetes events
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ RULES = (
     _rule(r"exceeded quota", "cluster.full"),
     _rule(r"is forbidden|admission webhook .* denied|violates PodSecurity", "start.forbidden"),
     # scheduler, cluster autoscaler
-    _rule(r"\d+/\d+ nodes are available", "cluster.full"),
+    _rule(r"\d+/\d+ nodes are available|no nodes available", "cluster.full"),
     _rule(r"FailedScheduling|Insufficient (cpu|memory|pods|ephemeral-storage)|n.t trigger scale-up", "cluster.full"),
     _rule(r"The node was low on resource|Evicted", "cluster.full", transient=True),
     _rule(r"Preempted|Preempting|node .* (shutdown|not ready)|NodeLost", "cluster.full", transient=True),
@@ -55,8 +56,22 @@ _SPAWN_FAILED = re.compile(r"^Spawn failed:?\s*")
 _REFUSED = re.compile(r"Connection refused|Connection reset|Cannot connect|Temporary failure", re.IGNORECASE)
 
 
+_KIND = re.compile(r"^\[(Warning|Normal)\] ")
+# kubernetes_asyncio/client/exceptions.py, ApiException.__str__
+_API_BODY = re.compile(r"HTTP response body: (\{.*\})", re.DOTALL)
+_ADDRESS = re.compile(r"(https?://)?\b\d{1,3}(\.\d{1,3}){3}(:\d+)?(/[^\s\"]*)?")
+
+
 def _readable(message: str) -> str:
-    return _SPAWN_FAILED.sub("", _TIME.sub("", message.strip())).strip()
+    """Return the words themselves: no time, no kind, no frame of an API server's answer, no internal address."""
+    text = _SPAWN_FAILED.sub("", _KIND.sub("", _TIME.sub("", message.strip()))).strip()
+    body = _API_BODY.search(text)
+    if body is not None:
+        try:
+            text = str(json.loads(body[1])["message"])
+        except (ValueError, KeyError, TypeError):
+            text = text.splitlines()[0]
+    return _ADDRESS.sub("(an internal address)", text)
 
 
 def spawn_failure(message: str, progress: Sequence[str] = ()) -> LaunchError:
@@ -75,7 +90,7 @@ def spawn_failure(message: str, progress: Sequence[str] = ()) -> LaunchError:
         `transient` when the same start may work if it is tried again at once.
     """
     own = _readable(message)
-    warnings = [text for text in progress if "[Warning]" in text]
+    warnings = standing_warnings(progress)
     # a cause beats a time-out: what the cluster warned about says why it took too long
     texts = [own, *reversed(warnings)]
     matches = [(rule, text) for text in texts for rule in RULES if rule.pattern.search(text)]
@@ -86,6 +101,44 @@ def spawn_failure(message: str, progress: Sequence[str] = ()) -> LaunchError:
         return LaunchError(rule.code, detail=detail[:2000], transient=rule.transient)
     # unknown words: one more attempt tells whether it was a mishap
     return LaunchError("server.crashed", detail=detail[:2000], transient=bool(_REFUSED.search(own)))
+
+
+# events that Kubernetes does not call warnings, and that tell why a pod does not start
+_BAD_NEWS = re.compile(r"\[Warning\]|didn't trigger scale-up|Preempted by|Back-off pulling image")
+
+# what a pod's later events say of its earlier warnings: they are over
+_OVER = (
+    (
+        re.compile(r"Successfully assigned|TriggeredScaleUp|triggered scale-up", re.IGNORECASE),
+        {"cluster.full"},
+    ),
+    (re.compile(r"Successfully pulled image|already present on machine", re.IGNORECASE), {"image.pull"}),
+)
+
+
+def standing_warnings(progress: Sequence[str]) -> list[str]:
+    """Return the warnings among what the Hub said, less those that a later event has overtaken."""
+    standing: list[tuple[str, str]] = []
+    for text in progress:
+        if _BAD_NEWS.search(text):
+            code = next((rule.code for rule in RULES if rule.pattern.search(text)), "")
+            standing.append((code, text))
+            continue
+        for pattern, codes in _OVER:
+            if pattern.search(text):
+                standing = [(code, warning) for code, warning in standing if code not in codes]
+    return [text for _, text in standing]
+
+
+def start_timeout(progress: Sequence[str] = ()) -> LaunchError:
+    """Say why a server was not ready at the deadline: what the cluster warned about, where it did."""
+    warnings = standing_warnings(progress)
+    detail = "\n".join(dict.fromkeys(_readable(text) for text in warnings[-3:]))[:2000]
+    for text in reversed(warnings):
+        for rule in RULES:
+            if rule.pattern.search(text):
+                return LaunchError(rule.code, detail=detail)
+    return LaunchError("server.timeout", detail=detail)
 
 
 def hub_failure(error: HubError) -> LaunchError:

@@ -22,6 +22,9 @@ from tornado.log import app_log
 from binderhub_ext.metrics import service as metrics
 from binderhub_ext.timing import Clock, backoff
 
+BUSY_LIMIT = 60.0
+"""The most seconds for which one answer of the Hub can keep everybody in line."""
+
 
 class GateState(Enum):
     """As the metric `binderhub_ext_hub_breaker_state` shows it."""
@@ -102,8 +105,8 @@ class HubGate:
             self._open("unreachable", 0.0)
 
     def busy(self, seconds: float) -> None:
-        """The Hub asked to come back in so many seconds."""
-        self._open("busy", seconds)
+        """The Hub asked to come back in so many seconds; after `BUSY_LIMIT` it is asked whether it answers."""
+        self._open("busy", min(seconds, BUSY_LIMIT))
 
     async def close(self) -> None:
         """Stop watching; those in line stay there."""

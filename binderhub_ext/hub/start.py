@@ -8,7 +8,8 @@ has one user and one server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from tornado.log import app_log
 
 from binderhub_ext.errors import LaunchError
 from binderhub_ext.hub.client import HubBusy, HubClient, HubError, HubRefused, HubUnreachable, Progress
-from binderhub_ext.hub.diagnosis import hub_failure, spawn_failure
+from binderhub_ext.hub.diagnosis import hub_failure, spawn_failure, start_timeout
 from binderhub_ext.hub.gate import HubGate
 from binderhub_ext.timing import Clock, Deadline, backoff
 
@@ -67,6 +68,10 @@ class RetryPolicy:
     first: float = 1.0
     limit: float = 15.0
     wait_for_quota: bool = False
+
+
+# Tornado's words for a 500 of which the Hub tells no more
+_SAYS_NOTHING = {"", "Internal Server Error"}
 
 
 class _NotYet(Exception):
@@ -146,7 +151,7 @@ class ServerStart:
                 self._gate.succeeded()
                 return
             except asyncio.TimeoutError:
-                raise self._failure or LaunchError("server.timeout") from None
+                raise self._failure or start_timeout(self._heard) from None
             except HubError as error:
                 app_log.debug("Hub: %r", error)
                 failure = self._hub_failure(error)
@@ -202,10 +207,10 @@ class ServerStart:
         try:
             await self._client.start_server(self._request.user, self._request.server, self._request.options)
         except HubRefused as error:
-            if error.status < 500 and error.status != 400:
+            if error.status < 500 and error.status not in {400, 409}:
                 raise
             # a spawn that failed within the Hub's slow_spawn_timeout answers 500, one that is there
-            # already 400: the progress stream knows more than these words
+            # already 400 or 409: the progress stream knows more than these words
             if not await self._find(error):
                 raise
             return
@@ -214,10 +219,12 @@ class ServerStart:
     async def _create_user(self) -> None:
         if not self._request.create_user or self._user_exists:
             return
+        # a request whose answer never comes may have been done all the same
+        before, self.made = self.made, True
         created = await self._client.create_user(self._request.user)
         self._user_exists = True
-        self.made = self.made or created
         if not created:
+            self.made = before
             # ours from before, or somebody else's: _find looks into it
             await self._find()
 
@@ -235,7 +242,7 @@ class ServerStart:
         server = (model.get("servers") or {}).get(self._request.server)
         if server is None or (server.get("stopped") and not server.get("pending")):
             self._check_limit(model)
-            if refusal is not None and refusal.status >= 500:
+            if refusal is not None and refusal.status >= 500 and refusal.message not in _SAYS_NOTHING:
                 raise spawn_failure(refusal.message, self._heard)
             return False
         if not self._request.is_ours(server):
@@ -263,9 +270,8 @@ class ServerStart:
             )
 
     async def _follow(self) -> None:
-        request = self._request
         again = 0
-        async with self._client.progress(request.user, request.server) as events:
+        async with self._progress() as events:
             async for event in events:
                 if event.ready:
                     return
@@ -280,3 +286,14 @@ class ServerStart:
                 self._heard.append(event.message)
                 self._on_progress(event)
         raise _NotYet("The Hub's progress stream was cut.")
+
+    @asynccontextmanager
+    async def _progress(self) -> AsyncIterator[AsyncIterator[Progress]]:
+        try:
+            async with self._client.progress(self._request.user, self._request.server) as events:
+                yield events
+        except HubRefused as error:
+            if error.status not in {400, 404}:
+                raise
+            # "is not starting": it came to its end just now, and the Hub's model tells how
+            raise LaunchError("server.crashed", error.message, transient=True) from error

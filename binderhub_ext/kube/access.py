@@ -9,7 +9,7 @@ from kubespawner import KubeSpawner
 from traitlets import Bool, Float
 
 from . import abort, compatibility
-from .cache import Object
+from .entries import Object
 from .leftovers import Leftover, Leftovers
 from .podreader import delete_pod, read_pod
 from .pods import PodState, pod_facts

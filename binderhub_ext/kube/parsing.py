@@ -13,7 +13,7 @@ from typing import Any
 
 from binderhub_ext.timing import SYSTEM_CLOCK, Clock
 
-from .cache import Object, slim
+from .entries import Entry, Object, slim
 
 _ITEMS = re.compile(r'"items"\s*:\s*(\[|null)')
 _BETWEEN = re.compile(r"[\s,]*")
@@ -61,13 +61,17 @@ class Slicer:
             self.begin()
 
 
-async def parse_list(body: bytes, slicer: Slicer) -> tuple[list[Object], dict[str, Any]]:
+async def parse_list(
+    body: bytes, slicer: Slicer, *, packed: bool = False
+) -> tuple[list[Entry], dict[str, Any]]:
     """Return the items and the metadata of a list.
 
     Parameters
     ----------
     body : bytes
         The answer to a list request; any order of the keys.
+    packed : bool
+        Whether the objects are kept as JSON.
 
     Raises
     ------
@@ -79,14 +83,16 @@ async def parse_list(body: bytes, slicer: Slicer) -> tuple[list[Object], dict[st
     found = _ITEMS.search(text)
     if not found:
         raise ValueError(f"not a list: {text[:80]!r}")
-    items: list[Object] = []
+    items: list[Entry] = []
     position = found.end()
     if found[1] == "[":
         while text[(position := _BETWEEN.match(text, position).end()) : position + 1] != "]":  # type: ignore[union-attr]
-            item, position = _DECODER.raw_decode(text, position)
-            if not isinstance(item, dict) or "metadata" not in item:
-                raise ValueError(f"not an object: {text[:80]!r}")
-            items.append(slim(item))
+            item, end = _DECODER.raw_decode(text, position)
+            try:
+                items.append(Entry.of(item, packed=packed, text=text[position:end] if packed else None))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"not an object: {text[position : position + 80]!r}") from error
+            position = end
             await slicer.breathe()
         position += 1
     rest = json.loads(text[: found.start()] + '"items":null' + text[position:])

@@ -11,7 +11,7 @@ from kubernetes_asyncio.client.rest import ApiException
 
 from binderhub_ext.metrics import kube as metrics
 
-from .cache import Object
+from .entries import Object
 from .parsing import parse_object
 
 AT_ONCE = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .cache import Object
+from .entries import Object
 
 
 class PodState(str, Enum):

@@ -21,7 +21,8 @@ from traitlets import Float, Int
 from binderhub_ext.metrics import kube as metrics
 from binderhub_ext.timing import SYSTEM_CLOCK, Clock
 
-from .cache import Cache, Object, version_number
+from .cache import Cache, version_number
+from .entries import Entry, Object, Objects
 from .parsing import Lines, Slicer, parse_list
 from .rounds import BENIGN, Outcome, Rounds, Step
 from .transport import Failed, Transport, outcome_of_status
@@ -45,12 +46,13 @@ class ReliableReflector(ResourceReflector):
         """,
     )
     page_size = Int(
-        500,
+        250,
         config=True,
         help="""
         Objects in one page of a list; 0: all in one.
 
-        Default: 500, as client-go has it. Smaller pages cost more requests, larger ones more memory.
+        Default: 250, which is 2 MB of usual pods: larger pages hold the event loop for longer, smaller
+        ones cost more requests, but only when the Hub starts.
         """,
     )
     backoff_limit = Float(
@@ -64,12 +66,14 @@ class ReliableReflector(ResourceReflector):
     )
 
     clock: Clock = SYSTEM_CLOCK
+    packed = False
+    """Whether objects are kept as JSON: see `entries`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._load_waiters: set[asyncio.Future[None]] = set()
         self._key_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self.loaded = False
-        self.cache = Cache(self._changed)
+        self.cache = Cache(self._changed, packed=self.packed)
         super().__init__(*args, **kwargs)
         self.watch_task: asyncio.Task[None] | None = None
         self.rounds = Rounds(first=min(0.25, self.backoff_limit), limit=self.backoff_limit)
@@ -90,7 +94,7 @@ class ReliableReflector(ResourceReflector):
     # what others see
 
     @property
-    def resources(self) -> dict[str, Object]:
+    def resources(self) -> Objects:
         """The objects by ``namespace/name``; a list replaces the dict, so do not keep it."""
         return self.cache.objects
 
@@ -235,11 +239,11 @@ class ReliableReflector(ResourceReflector):
         query: dict[str, Any] = {"limit": self.page_size} if self.page_size else {}
         if step is Step.LIST_FROM:
             query.update(resource_version=self.cache.version, resource_version_match="NotOlderThan")
-        items: list[Object] = []
+        items: list[Entry] = []
         while True:
             body = await self._transport.page(self.request_timeout, **query)
             with self._unreadable():
-                found, metadata = await parse_list(body, self.slicer)
+                found, metadata = await parse_list(body, self.slicer, packed=self.packed)
             items += found
             if not metadata.get("continue"):
                 break
@@ -304,6 +308,8 @@ class ReliableReflector(ResourceReflector):
 
 class ReliablePodReflector(ReliableReflector, PodReflector):
     """KubeSpawner's `PodReflector`, reliable."""
+
+    packed = True
 
 
 class ReliableEventReflector(ReliableReflector, EventReflector):

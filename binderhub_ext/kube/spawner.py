@@ -23,7 +23,7 @@ from binderhub_ext.timing import Deadline
 
 from .binder import BinderSpawnerMixin
 from .bounds import BOUNDS
-from .cache import Object
+from .entries import Object
 from .podreader import Unknown
 from .pods import PodState, pod_facts
 from .readiness import wait_until_answering

@@ -199,6 +199,7 @@ class Launch:
         """Wait until the build has a slot, and say its place in the line when that changes."""
         running = asyncio.ensure_future(build.running.wait())
         place = 0
+        await asyncio.sleep(0)  # the build gets into the line
         try:
             # a build that ends here never had a slot: awaiting its task tells why
             while not (running.done() or task.done()):

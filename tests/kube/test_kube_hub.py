@@ -159,18 +159,22 @@ async def test_health_and_metrics_tell_whether_the_caches_are_current(api, pods_
         assert await eventually(lambda: answers(200), 5)
 
 
-@pytest.mark.parametrize("kind", ["pods", "events"])
-@pytest.mark.parametrize("namespaces", [False, True], ids=["one namespace", "user namespaces"])
+@pytest.mark.parametrize(
+    "kind, namespaces",
+    [("pods", False), ("events", True)],
+    ids=["pods, one namespace", "events, user namespaces"],
+)
 async def test_the_hub_ends_when_only_its_own_cache_cannot_be_refreshed(
     api, pods_run, tmp_path, kind, namespaces
 ):
-    more = f"c.ReliableKubeSpawner.reflector_abort_timeout = 2\nc.KubeSpawner.enable_user_namespaces = {namespaces}"
+    more = "c.ReliableKubeSpawner.reflector_abort_timeout = 2\n"
+    more += f"c.KubeSpawner.enable_user_namespaces = {namespaces}"
     more += "\nc.KubeSpawner.user_namespace_template = 'default'\n"
     async with HubProcess(tmp_path, api.url, OURS + more) as hub:
         await hub.launch("ada")
         assert (await hub.outcome("ada")).get("ready"), hub.log.read_text()[-2000:]
         # lists of the Hub's own reflector fail, the small list of a new client does not
-        api.faults.add(Rule(Fault.ERROR, verb="list", plural=kind, query={"limit": "500"}))
+        api.faults.add(Rule(Fault.ERROR, verb="list", plural=kind, query={"limit": "250"}))
         api.faults.add(Rule(Fault.ERROR, verb="watch", plural=kind))
         assert hub.process is not None
         assert await asyncio.wait_for(hub.process.wait(), 15) == 1

@@ -197,7 +197,6 @@ def test_hub_proxy_and_servers_listen_on_this_machine_only(run):
     assert listening(run)["others"] == {"127.0.0.1"}
 
 
-@pytest.mark.xfail(reason="the service has no setting for its address, and listens on all", strict=False)
 def test_the_service_listens_on_this_machine_only(run):
     assert listening(run)["service"] == {"127.0.0.1"}
 

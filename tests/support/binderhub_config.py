@@ -3,7 +3,7 @@
 import json
 import os
 
-from tests.support.scripted import ScriptedBuild, ScriptedProvider
+from tests.support.scripted import ScriptedBuild, ScriptedProvider, hook
 
 settings = json.loads(os.environ["BINDERHUB_EXT_TEST_SERVICE"])
 c = get_config()  # type: ignore[name-defined]  # noqa: F821
@@ -17,6 +17,7 @@ c.BinderHub.build_class = ScriptedBuild
 c.BinderHub.repo_providers = {"test": ScriptedProvider}
 c.BinderHub.cors_allow_origin = "*"
 c.RateLimiter.limit = 0
+c.Launcher.pre_launch_hook = hook
 for name, value in settings.get("config", {}).items():
     section, trait = name.split(".")
     setattr(c[section], trait, value)

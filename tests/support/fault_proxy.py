@@ -316,6 +316,19 @@ class LostAnswer(Fault):
         yield b""
 
 
+@dataclass(eq=False)
+class Replaced(Status):
+    """The request is done, but this status is what the client sees of it."""
+
+    def answer(self, request: Request) -> bytes | None:
+        return None
+
+    async def pieces(self, exchange: Exchange, chunk: bytes) -> AsyncIterator[bytes]:
+        if not exchange.passed[self]:
+            exchange.passed[self] = 1
+            yield super().answer(exchange.request) or b""
+
+
 async def _up_to(
     fault: Any, exchange: Exchange, chunk: bytes, *, size: int | None = None, events: int | None = None
 ) -> AsyncIterator[tuple[bytes, bool]]:

@@ -3,11 +3,15 @@
 import json
 import os
 
+from jupyterhub.apihandlers.users import SpawnProgressAPIHandler
+
 from tests.support.scripted import ScriptedSpawner
 
 settings = json.loads(os.environ["BINDERHUB_EXT_TEST_HUB"])
 c = get_config()  # type: ignore[name-defined]  # noqa: F821
 
+# bounds are short here: so is the time in which the Hub says that its progress stream is alive
+SpawnProgressAPIHandler.keepalive_interval = 0.5
 c.JupyterHub.spawner_class = ScriptedSpawner
 c.JupyterHub.authenticator_class = settings.get("authenticator", "null")
 c.Authenticator.allow_all = True

@@ -2,14 +2,20 @@
 
 A link's spec is ``<escaped name?option=value&...>/<ref>``. The options:
 
-    resolve=slow|hang|none|gone|unreachable   what the repository's host does; none: no such ref
-    banned=1
+    resolve=slow|hang|none|gone|unreachable|limited|broken|odd   what the repository's host does; none: no such ref
+    resolve=hang-once                    it does not answer the first time
+    banned=1, hook=no                    the operator does not allow it; a hook of the operator's says no
+    image=down|hang|slow|down-once       what the registry does
     lines=N, every=S, build=S            N log lines, S seconds apart, and S seconds to build
     bigline=N                            one of N characters, and one that is no JSON
     buildfails=1, buildcrash=1           the repository cannot be built; the builder breaks
+    buildsilent=1                        the builder ends without a word
     spawn=S                              the server is ready after S seconds
     spawn=never|fail|crash|hang-stop     never ready; fails at once; serves, then dies; stop() hangs
+    spawn=unreachable                    it runs, but nothing listens where it says
+    failafter=S, why=TEXT                it fails after S seconds; what the spawner says
     flaky=N                              the first N starts fail for a reason that passes
+    stop=S                               stop() takes S seconds
     say=TEXT                             a progress message of the spawner (repeatable)
 """
 
@@ -18,14 +24,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from jupyterhub.spawner import Spawner
+from tornado.httpclient import HTTPClientError
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, HTTPError, RequestHandler
 from traitlets import Unicode
 
 from binderhub_ext.errors import LaunchError
@@ -83,9 +91,19 @@ class ScriptedProvider(RepoProvider):
                 raise LaunchError("repo.not_found")
             case "unreachable":
                 raise OSError("connection refused")
+            case "limited":
+                raise HTTPClientError(429, "too many requests")
+            case "broken":
+                raise HTTPClientError(500, "the host has a bad day")
+            case "hang-once":
+                if counted("hung " + self.repo) == 1:
+                    await asyncio.Event().wait()
             case "odd":
                 raise KeyError("what a broken provider raises")
-        return hashlib.sha1(self.spec.encode()).hexdigest()
+        ref = hashlib.sha1(self.spec.encode()).hexdigest()
+        # whoever knows only the image's name finds its link here
+        (STATE / f"ref-{ref}").write_text(self.repo)
+        return ref
 
     async def get_resolved_spec(self) -> str:
         return self.spec
@@ -105,6 +123,17 @@ class ScriptedBuild(LocalBuildExecutor):
     def image_exists(cls, image_name: str) -> bool:
         if (STATE / "registry-down").exists():
             raise OSError("connection refused")
+        link = STATE / ("ref-" + image_name.rpartition(":")[2])
+        match options_of(link.read_text()).get("image") if link.exists() else None:
+            case "down":
+                raise OSError("connection refused")
+            case "down-once":
+                if counted("registry " + image_name) == 1:
+                    raise OSError("connection refused")
+            case "hang":
+                time.sleep(3)
+            case "slow":
+                time.sleep(0.5)
         return (STATE / f"image-{digest(image_name)}").exists()
 
     def submit(self) -> None:
@@ -112,6 +141,8 @@ class ScriptedBuild(LocalBuildExecutor):
         counted("build " + self.repo_url)
         if "buildcrash" in options:
             raise RuntimeError("the builder broke")
+        if "buildsilent" in options:
+            return
         self.progress_status(BuildPhase.RUNNING)
         for i in range(int(options.get("lines", 3))):
             self.progress_log(f"line {i}\n")
@@ -126,6 +157,12 @@ class ScriptedBuild(LocalBuildExecutor):
             return
         (STATE / f"image-{digest(self.image_name)}").touch()
         self.progress_status(BuildPhase.BUILT)
+
+
+async def hook(launcher: Any, image: str, username: str, server_name: str, repo_url: str) -> None:
+    """An operator's pre_launch_hook."""
+    if options_of(repo_url).get("hook") == "no":
+        raise HTTPError(403, "Not during the exam")
 
 
 def digest(image_name: str) -> str:
@@ -154,14 +191,20 @@ class ScriptedSpawner(Spawner):
         how = script.get("spawn", "0")
         if int(script.get("flaky", 0)) >= counted("flaky " + self.user_options["repo_url"]):
             raise ConnectionRefusedError("Connection refused")
+        if "failafter" in script:
+            await asyncio.sleep(float(script["failafter"]))
+            raise RuntimeError(script.get("why", "the spawner cannot do it"))
         if how == "fail":
             raise RuntimeError(script.get("why", "the spawner cannot do it"))
         if how == "never":
             await asyncio.Event().wait()
-        if how not in {"crash", "hang-stop"}:
+        if how not in {"crash", "hang-stop", "unreachable"}:
             await asyncio.sleep(float(how))
         sockets = bind_sockets(0, "127.0.0.1")
         self._http = HTTPServer(Application([(r"/.*", _Api)]))
+        if how == "unreachable":
+            sockets[0].close()
+            return "127.0.0.1", 1
         self._http.add_sockets(sockets)
         self._gone = 1 if how == "crash" else None
         return "127.0.0.1", sockets[0].getsockname()[1]
@@ -174,6 +217,7 @@ class ScriptedSpawner(Spawner):
     async def stop(self, now: bool = False) -> None:
         if self.script.get("spawn") == "hang-stop":
             await asyncio.sleep(float(self.script.get("hang", 3600)))
+        await asyncio.sleep(float(self.script.get("stop", 0)))
         if self._http is not None:
             self._http.stop()
             self._http = None

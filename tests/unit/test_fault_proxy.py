@@ -21,6 +21,7 @@ from tests.support.fault_proxy import (
     Latency,
     LimitData,
     LostAnswer,
+    Replaced,
     Request,
     ResetPeer,
     Slicer,
@@ -259,6 +260,12 @@ async def test_a_lost_answer_is_to_a_request_that_was_done(proxy, client):
         with pytest.raises(ConnectionFailed):
             await client.request("POST", "hello", b"once")
     assert Hello.posted == [b"once"]
+
+
+async def test_a_replaced_answer_is_to_a_request_that_was_done(proxy, client):
+    async with proxy.on(Replaced(status=409, body="no", method="POST")):
+        answer = await client.request("POST", "hello", b"once")
+    assert (answer.status, answer.body) == (409, b"no") and Hello.posted == [b"once"]
 
 
 async def test_only_the_first_few_are_struck_and_some_can_be_let_through(proxy, client):
