@@ -1,6 +1,7 @@
 # Everything is installed into .venv and node_modules of this checkout, nothing else is touched.
 #   make demo    launch the demo repository in a browser (Ctrl-C stops everything)
 #   make test    all checks and tests
+#   make soak    many launches with faults at random, for a quarter of an hour
 #   make bench   performance, as ratios against a peer in the same run
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -38,6 +39,10 @@ test-kubernetes: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	@$(RUN) $(BIN)/python -m benchmarks $(ARGS)
+
+# A thousand launches with faults at random: SOAK=N for another number
+soak: $(VENV)/.installed
+	@$(RUN) SOAK=$${SOAK:-1000} $(BIN)/python -m pytest -m soak -s $(ARGS)
 
 install: $(VENV)/.installed
 

@@ -129,7 +129,7 @@ HTTP response body: {"kind":"Status","status":"Failure","message":"%s","reason":
 # the spawner's exception -> code, whether another attempt may help
 WORDS = {
     "a quota of the namespace is full": (
-        API_403 % r"pods \"jupyter-x\" is forbidden: exceeded quota: pods, requested: pods=1, used: pods=9, limited: pods=9",  # noqa: E501
+        API_403 % r"pods \"jupyter-x\" is forbidden: exceeded quota: pods, used: pods=9, limited: pods=9",
         "cluster.full", False,
     ),
     "the pod's rights are too many": (
@@ -181,7 +181,7 @@ def test_the_last_warnings_are_told_once_each():
 @pytest.mark.parametrize(
     "error, code, transient",
     [
-        (HubBusy("Too many users trying to log in right now. Try again in 1 minute.", 429, 60), "hub.unreachable", True),  # noqa: E501
+        (HubBusy("Too many users trying to log in right now. Try again later.", 429, 60), "hub.unreachable", True),
         (HubBusy("Active user limit exceeded. Try again in a few minutes.", 429, 300), "quota.hub", True),
         (HubUnreachable("127.0.0.1:8081: Connection refused"), "hub.unreachable", True),
         (HubRefused("Action is not authorized with current scopes", 403), "hub.refused", False),
