@@ -141,3 +141,11 @@ async def test_an_annotation_that_cannot_be_read_is_no_history(api, lease_of, cl
     api.store.update(LEASES, ("default", NAME), broken)
     assert await first.keep() is True
     assert first.history.in_last_day(clock.now) == 0
+
+
+async def test_a_watchdog_that_waits_may_not_restart(lease_of):
+    first, second = lease_of("a"), lease_of("b")
+    await first.keep()
+    await second.keep()
+    assert await second.note_restart() is None
+    assert await first.keep() is True

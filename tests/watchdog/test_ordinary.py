@@ -30,7 +30,7 @@ TIMES = {
     "timeout": 10.0,
     "bounds": {"start_stuck": 15.0, "stop_stuck": 15.0, "ghost": 22.5, "orphan": 75.0, "hub_silent": 15.0},
     "cooldown": 150.0,
-    "grace": 20.0,
+    "grace": 20.0,  # short, so that an alarm is not hidden by it
     "settle": 15.0,
     "lease_duration": 10.0,
     "delete_orphans": True,
@@ -141,7 +141,7 @@ async def test_a_rolling_update_of_the_hub(api, hub):
     for number in range(5):
         await hub.start_server(f"update-{number}")
         await hub.until_ready(f"update-{number}", 60)
-    async with watching(api, hub, **TIMES) as watchdog:
+    async with watching(api, hub, **{**TIMES, "grace": 300 / SCALE}) as watchdog:
         await until(lambda: watchdog.last_round is not None, 10, "the watchdog has looked")
         starts = hub.starts
         api.delete_pod(hub.pod_name)
