@@ -11,13 +11,18 @@ export UV_LINK_MODE ?= copy
 # the environment's commands first; its node and npm (from PyPI) only where the system has none
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin"
 
-.PHONY: demo test test-kubernetes check bench soak clean install
+.PHONY: demo test test-binderhub test-kubernetes check bench soak clean install
 
 demo: $(VENV)/.installed
 	@$(RUN) exec $(BIN)/python -m binderhub_ext.local --data-dir .demo $(ARGS)
 
 test: check $(VENV)/.system
 	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# With another BinderHub, such as a checkout of its main branch: make test-binderhub BINDERHUB=../binderhub
+test-binderhub: $(VENV)/.installed
+	@test -n "$(BINDERHUB)" || { echo "Say which: make test-binderhub BINDERHUB=<checkout>"; exit 1; }
+	@tools/test-binderhub.sh $(VENV) "$(BINDERHUB)" $(ARGS)
 
 check: $(VENV)/.installed
 	@$(BIN)/ruff check .
@@ -47,7 +52,7 @@ $(VENV)/.installed: setup.py pyproject.toml package.json package-lock.json tools
 	@touch $@
 
 # Chromium, nginx, promtool: Debian's packages where apt and root are there
-$(VENV)/.system: $(VENV)/.installed tools/system-packages.sh
+$(VENV)/.system: $(VENV)/.installed tools/system-packages.sh tools/helm.sh
 	@tools/system-packages.sh "$(VENV)"
 	@touch $@
 

@@ -111,6 +111,7 @@ setup(
             "pytest-asyncio>=0.24",
             "pytest-randomly",
             "pytest-timeout",
+            "pyyaml",
             "pytest-xdist",
             "ruff",
             "types-psutil",

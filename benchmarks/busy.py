@@ -24,8 +24,8 @@ async def run(bench: Bench) -> None:
         for contender in bench.contenders:
             async with bench.service(contender, hub) as service:
                 await short(service)
-                alone = median([await short(service) for _ in range(7)])
-                beside = await measure(service, spawn, 1 if contender.is_peer else 7)
+                alone = median([await short(service) for _ in range(15)])
+                beside = await measure(service, spawn, 1 if contender.is_peer else 15)
             table.add(contender.name, seconds(alone), seconds(beside), ratio(beside, alone))
             await clear(hub)
     table.note(

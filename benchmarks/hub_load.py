@@ -30,7 +30,7 @@ async def drive(hub: Hub, number: int, repo_url: str) -> float:
 
     began = time.monotonic()
     try:
-        await asyncio.gather(*(one(f"direct-{i}") for i in range(number)))
+        await asyncio.gather(*(one(f"direct-{number}-{i}") for i in range(number)))
         return time.monotonic() - began
     finally:
         client.close()

@@ -116,6 +116,9 @@ class Bench:
             hub = HubAddress(hub.url, hub.api, hub.settings["service_token"])
         self.state.mkdir(parents=True, exist_ok=True)
         port = free_port()
+        if not which.is_peer:
+            # all readers come from one address here
+            config = {"Launcher__launches_per_address": 0, "Launcher__watchers_per_address": 0, **config}
         settings = {
             "hub_url": hub.url,
             "token": hub.token,

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Brings what the tests need beside Python: a Chromium, nginx, promtool. Debian's packages where apt and root
+# Brings what the tests need beside Python: Helm, a Chromium, nginx, promtool. Debian's packages where apt and root
 # are there; else Playwright's Chromium, and a line that says what is missing.
 #   tools/system-packages.sh VENV
 set -euo pipefail
 venv=$1
+"$(dirname "$0")/helm.sh" "$venv"
 declare -A package=([chromium]=chromium [nginx]=nginx [promtool]=prometheus)
 missing=()
 for command in "${!package[@]}"; do

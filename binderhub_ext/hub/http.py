@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +28,9 @@ from tornado.tcpclient import TCPClient
 
 MAX_BODY = 32 << 20
 """Bytes of an answer that is read whole: past this it is an error."""
+
+DRAIN = 1.0
+"""Seconds that the rest of an answer may take whose reader has heard enough: then its connection is closed."""
 
 
 class ConnectionFailed(OSError):
@@ -65,6 +68,16 @@ class _Reader(HTTPMessageDelegate):
     def on_connection_close(self) -> None:
         pass
 
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has come to its end, and all of it was taken."""
+        return self.complete and self.chunks.empty()
+
+    async def rest(self) -> None:
+        """Take what is left, and throw it away."""
+        while await self.chunks.get() is not None:
+            pass
+
 
 @dataclass
 class HTTPClient:
@@ -86,6 +99,7 @@ class HTTPClient:
     ssl_options: ssl.SSLContext | None = None
     _idle: list[IOStream] = field(default_factory=list, repr=False)
     _tcp: TCPClient = field(default_factory=TCPClient, repr=False)
+    _draining: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
@@ -96,9 +110,14 @@ class HTTPClient:
         self._port = parts.port or (443 if self._https else 80)
         self._netloc = parts.netloc.rpartition("@")[2]
         self._path = parts.path
+        if self._https and self.ssl_options is None:
+            # reading the certificates of all authorities takes longer than a request
+            self.ssl_options = ssl.create_default_context()
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, and those whose last answer is still ending."""
+        for task in self._draining:
+            task.cancel()
         for stream in self._idle:
             stream.close()
         self._idle.clear()
@@ -128,7 +147,9 @@ class HTTPClient:
     ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
         """Send a request; yield the head of the answer and an iterator over its chunks.
 
-        Leaving the block before the end closes the connection.
+        Leaving the block with an exception closes the connection. Leaving it otherwise before
+        the end gives the answer `DRAIN` seconds to end by itself, in the background: the Hub
+        ends a progress stream right after it said "ready", and the connection can be used again.
 
         Raises
         ------
@@ -139,7 +160,7 @@ class HTTPClient:
         reader = _Reader()
         connection = HTTP1Connection(stream, True, HTTP1ConnectionParameters(max_body_size=1 << 62))
         task: asyncio.Task[None] | None = None
-        reusable = False
+        heard = False
         try:
             self._send(connection, method, path, body, headers)
             task = asyncio.create_task(self._receive(connection, reader))
@@ -147,22 +168,35 @@ class HTTPClient:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not reader.head.done():
                 raise ConnectionFailed(f"no answer from {self._netloc}")
-            head = reader.head.result()
-            yield head, self._chunks(reader)
-            reusable = (
-                reader.complete
-                and reader.chunks.empty()
-                and head.headers.get("Connection", "").lower() != "close"
-            )
+            yield reader.head.result(), self._chunks(reader)
+            heard = True
         finally:
-            if not reusable:
-                stream.close()
-            if task is not None:
-                if not task.done():
-                    task.cancel()
-                await asyncio.wait({task})
-            if reusable:
-                self._keep(stream)
+            if heard and task is not None and not reader.ended:
+                draining = asyncio.create_task(self._drain(stream, reader, task))
+                self._draining.add(draining)
+                draining.add_done_callback(self._draining.discard)
+            else:
+                await self._release(stream, reader, task)
+
+    async def _drain(self, stream: IOStream, reader: _Reader, task: asyncio.Task[None]) -> None:
+        try:
+            # when that is too short, `ended` stays False, which closes it
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(reader.rest(), DRAIN)
+        finally:
+            await self._release(stream, reader, task)
+
+    async def _release(self, stream: IOStream, reader: _Reader, task: asyncio.Task[None] | None) -> None:
+        """Keep the connection when its answer was read to the end, else close it; end its reading."""
+        reusable = reader.ended and reader.head.result().headers.get("Connection", "").lower() != "close"
+        if not reusable:
+            stream.close()
+        if task is not None:
+            if not task.done():
+                task.cancel()
+            await asyncio.wait({task})
+        if reusable:
+            self._keep(stream)
 
     async def _connect(self) -> IOStream:
         while self._idle:
@@ -170,7 +204,7 @@ class HTTPClient:
             if not stream.closed():
                 stream.set_close_callback(None)
                 return stream
-        tls = (self.ssl_options or ssl.create_default_context()) if self._https else None
+        tls = self.ssl_options if self._https else None
         try:
             stream = await self._tcp.connect(self._host, self._port, ssl_options=tls)
         except (OSError, StreamClosedError) as error:

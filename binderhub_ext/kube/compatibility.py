@@ -6,7 +6,7 @@ import inspect
 import logging
 from typing import Any
 
-KNOWN = ((7, 0), (7, 1))
+KNOWN = ((7, 1),)
 """Versions (major, minor) with which the spawner is tested."""
 
 _METHODS = {

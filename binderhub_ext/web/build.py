@@ -117,6 +117,8 @@ class BuildStreamHandler(ExtHandler):
         keepalives = self.settings["binderhub_ext_keepalives"]
         keepalives.add(self)
         try:
+            # a new launch says its first words now, and they go out with the headers
+            await asyncio.sleep(0)
             await self._send(encode_retry(RETRY_MILLISECONDS) + watcher.read(), first=True)
             await self._copy(watcher)
         except StreamClosedError:

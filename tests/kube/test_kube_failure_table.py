@@ -175,6 +175,8 @@ async def test_g_a_stale_watch_cache_does_not_hide_a_running_pod(api, make_spawn
     await spawner.poll()
     await asyncio.sleep(0.3)
     assert await spawner.poll() == (None if ours(cls) else 1)
+    any_past = [request for request in api.requests if request.query.get("resourceVersion") == "0"]
+    assert (not any_past) is ours(cls)
 
 
 @BOTH

@@ -52,6 +52,19 @@ async def test_poll_assumes_running_when_the_api_server_is_away(api, make_spawne
     assert await spawner.poll() is None
 
 
+async def test_poll_asks_the_api_server_when_the_cache_is_too_old(api, make_spawner, until):
+    spawner = make_spawner()
+    api.create_pod(spawner.pod_name)
+    assert await spawner.poll() is None
+    api.faults.add(Rule(Fault.ERROR, verb="list"))
+    api.faults.add(Rule(Fault.ERROR, verb="watch"))
+    api.cut()
+    await until(lambda: not spawner.pod_reflector.healthy())
+    api.delete_pod(spawner.pod_name)
+    assert f"default/{spawner.pod_name}" in spawner.pod_reflector.pods
+    assert await spawner.poll() == 1
+
+
 async def test_poll_is_bounded_when_the_api_server_accepts_and_never_answers(api, make_spawner):
     api.faults.add(Rule(Fault.HANG))
     spawner = make_spawner()

@@ -50,7 +50,9 @@ async def execute(url: str, token: str, code: str) -> str:
     message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
     await socket.write_message(json.dumps(message))
     printed = ""
-    while raw := await asyncio.wait_for(socket.read_message(), 60):
+    # the reply and the output come on channels of their own; the last word on the latter is "idle"
+    missing = {"execute_reply", "idle"}
+    while missing and (raw := await asyncio.wait_for(socket.read_message(), 60)):
         answer = json.loads(raw)
         if answer["parent_header"].get("msg_id") != header["msg_id"]:
             continue
@@ -58,9 +60,7 @@ async def execute(url: str, token: str, code: str) -> str:
             printed += answer["content"]["text"]
         elif answer["msg_type"] == "error":
             printed += "\n".join(answer["content"]["traceback"])
-        elif answer["msg_type"] == "execute_reply":
-            break
-    await asyncio.sleep(0.2)
+        missing.discard(answer["content"].get("execution_state", answer["msg_type"]))
     socket.close()
     return printed.strip()
 

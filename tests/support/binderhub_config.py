@@ -26,4 +26,8 @@ try:
 except ImportError:
     pass  # 0.1.0
 else:
-    c.BinderHub.launch_quota_class = LaunchQuota
+    from tests.support.scripted_main import TelemetryFile, full_quota
+
+    full = settings.get("config", {}).get("Tests.quota")
+    c.BinderHub.launch_quota_class = full_quota(full) if full else LaunchQuota
+    c.EventLog.handlers_maker = TelemetryFile

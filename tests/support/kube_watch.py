@@ -29,7 +29,8 @@ _TRUE = {"1", "t", "T", "true", "True", "TRUE"}
 def cached_rv(api: KubeAPI, at: int | None = None) -> int:
     """The resource version at which the watch cache stands (`at`: of the replica that answers)."""
     cached = api.frozen_at if at is None else at
-    return api.store.rv if cached is None else max(cached, api.store.compacted)
+    # a replica may lag, but knows nothing of the future
+    return api.store.rv if cached is None else min(max(cached, api.store.compacted), api.store.rv)
 
 
 def _number(text: str) -> int:

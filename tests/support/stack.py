@@ -128,6 +128,7 @@ class Service:
         self.log = hub.folder / f"{name}.log"
         self.config = {key.replace("__", "."): value for key, value in config.items()}
         self.api_url = api_url
+        self.environment: dict[str, str] = {}
         self.process: Process | None = None
 
     @property
@@ -145,6 +146,7 @@ class Service:
             **self.hub.environment(),
             "BINDERHUB_EXT_TEST_SERVICE": json.dumps(settings),
             "JUPYTERHUB_API_URL": self.api_url or self.hub.api,
+            **self.environment,
         }
         config = Path(__file__).with_name("binderhub_config.py")
         command = [python(), "-m", "binderhub_ext", "--config", str(config), "--port", str(self.port)]

@@ -17,21 +17,21 @@ def test_the_documentation_has_the_rows_of_the_catalogue_in_their_order():
     assert re.findall(r"^### `(.+)`$", DOCS, re.M) == list(CATALOGUE)
 
 
-@pytest.mark.parametrize("row", CATALOGUE.values(), ids=CATALOGUE)
-def test_the_documentation_says_what_the_page_says(row):
-    section = DOCS.split(f"### `{row.code}`\n", 1)[1].split("\n#", 1)[0]
-    assert f"{row.title}.\n" in section
-    assert f"What the person can do: {row.hint}\n" in section
-    assert f"may help: {'yes' if row.retryable else 'no'}\n" in section
-    assert f"Who can mend it: {row.mender.value}\n" in section
+@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
+def test_the_documentation_says_what_the_page_says(entry):
+    section = DOCS.split(f"### `{entry.code}`\n", 1)[1].split("\n#", 1)[0]
+    assert f"{entry.title}.\n" in section
+    assert f"What the person can do: {entry.hint}\n" in section
+    assert f"may help: {'yes' if entry.retryable else 'no'}\n" in section
+    assert f"Who can mend it: {entry.mender.value}\n" in section
     assert "Where to look: " in section
 
 
-@pytest.mark.parametrize("row", CATALOGUE.values(), ids=CATALOGUE)
-def test_each_row_is_a_sentence_with_something_to_do(row):
-    assert row.title[0].isupper() and not row.title.endswith(".")
-    assert row.hint.endswith(".")
-    assert 400 <= row.status_code < 600
+@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
+def test_each_row_is_a_sentence_with_something_to_do(entry):
+    assert entry.title[0].isupper() and not entry.title.endswith(".")
+    assert entry.hint.endswith(".")
+    assert 400 <= entry.status_code < 600
 
 
 def test_a_code_that_is_not_in_the_catalogue_cannot_be_raised():
