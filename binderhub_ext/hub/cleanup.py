@@ -99,7 +99,7 @@ class Cleaner:
                     async with self._slots:
                         gone = await asyncio.wait_for(self._try(leftover), 30)
                 except HubBusy as error:
-                    gone, wait = False, error.retry_after or 10.0
+                    gone, wait = False, min(error.retry_after or 10.0, 60.0)
                 except (HubError, asyncio.TimeoutError) as error:
                     gone = False
                     app_log.debug("Removing %s: %r", leftover.user, error)
