@@ -23,6 +23,8 @@ PARTS = {
     "watchers": "2,000 watchers of one build",
     "memory": "what an idle watcher costs, and whether it is given back",
     "tabs": "50 tabs on one repository",
+    "outage": "100 launches that wait for a Hub that is away for 20 s",
+    "cache": "the Hub's cache of pods beside KubeSpawner's",
 }
 FILES = 16384
 
