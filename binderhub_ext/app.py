@@ -26,7 +26,7 @@ from binderhub_ext.launch.launches import Launches
 from binderhub_ext.launch.request import Services
 from binderhub_ext.launch.settings import Launcher
 from binderhub_ext.launch.tickets import TicketOffice
-from binderhub_ext.timing import SYSTEM_CLOCK
+from binderhub_ext.timing import SYSTEM_CLOCK, wait_for
 from binderhub_ext.upstream import IS_MAIN, DefaultBuild, Upstream
 from binderhub_ext.web.build import BuildStreamHandler
 from binderhub_ext.web.health import HealthHandler, LiveHandler
@@ -243,9 +243,7 @@ class BinderHubExt(BinderHub):
         await services.gate.close()
         services.hub.close()
         try:
-            await asyncio.wait_for(
-                self.http_server.close_all_connections(), self.launcher.shutdown_timeout / 4
-            )
+            await wait_for(self.http_server.close_all_connections(), self.launcher.shutdown_timeout / 4)
         except asyncio.TimeoutError:
             self.log.warning("Some connections did not close")
         self.build_pool.shutdown(wait=False)

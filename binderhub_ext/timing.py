@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -86,8 +87,37 @@ class Deadline:
         asyncio.TimeoutError
             When the deadline passed first. Distinct from `TimeoutError` in Python 3.10.
         """
-        remaining = self.remaining
-        return await asyncio.wait_for(awaitable, None if remaining == float("inf") else remaining)
+        return await wait_for(awaitable, self.remaining)
+
+
+async def wait_for(awaitable: Awaitable[T], seconds: float) -> T:
+    """Await `awaitable` for at most so many seconds (`math.inf`: as long as it takes).
+
+    `asyncio.wait_for` of Python 3.11 and earlier loses a cancellation that comes in the moment
+    in which `awaitable` ends, so that whoever cancelled a task once waits for it for ever.
+
+    Raises
+    ------
+    asyncio.TimeoutError
+        When the time was over first; `awaitable` has then been cancelled, and has ended.
+    """
+    limit = None if seconds == float("inf") else max(0.0, seconds)
+    if sys.version_info >= (3, 11):
+        async with asyncio.timeout(limit):
+            return await awaitable
+    task = asyncio.ensure_future(awaitable)
+    try:
+        await asyncio.wait({task}, timeout=limit)
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled():
+            raise asyncio.TimeoutError
+    return task.result()
 
 
 def backoff(

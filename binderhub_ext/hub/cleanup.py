@@ -9,7 +9,7 @@ from tornado.log import app_log
 
 from binderhub_ext.hub.client import HubBusy, HubClient, HubError, HubRefused
 from binderhub_ext.metrics import service as metrics
-from binderhub_ext.timing import Clock, backoff
+from binderhub_ext.timing import Clock, backoff, wait_for
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Cleaner:
                 wait = 0.0
                 try:
                     async with self._slots:
-                        gone = await asyncio.wait_for(self._try(leftover), 30)
+                        gone = await wait_for(self._try(leftover), 30)
                 except HubBusy as error:
                     gone, wait = False, min(error.retry_after or 10.0, 60.0)
                 except (HubError, asyncio.TimeoutError) as error:

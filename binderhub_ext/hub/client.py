@@ -17,6 +17,7 @@ from tornado.httputil import HTTPHeaders
 
 from binderhub_ext.hub.http import ConnectionFailed, HTTPClient, Response
 from binderhub_ext.sse import Decoder, EventTooLarge
+from binderhub_ext.timing import wait_for
 
 T = TypeVar("T")
 
@@ -176,14 +177,14 @@ class HubClient:
 
     async def _opened(self, opening: Awaitable[T]) -> T:
         try:
-            return await asyncio.wait_for(opening, self._timeout)
+            return await wait_for(opening, self._timeout)
         except asyncio.TimeoutError as error:
             raise _Silent from error
 
     async def _in_time(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         while True:
             try:
-                yield await asyncio.wait_for(chunks.__anext__(), self._timeout)
+                yield await wait_for(chunks.__anext__(), self._timeout)
             except StopAsyncIteration:
                 return
             except asyncio.TimeoutError as error:
@@ -213,7 +214,7 @@ class HubClient:
         allow: frozenset[int] | set[int] = frozenset(),
     ) -> Response:
         try:
-            response = await asyncio.wait_for(self._http.request(method, path, body), self._timeout)
+            response = await wait_for(self._http.request(method, path, body), self._timeout)
         except ConnectionFailed as error:
             raise HubUnreachable(str(error)) from error
         except asyncio.TimeoutError as error:

@@ -20,7 +20,7 @@ from enum import Enum
 from tornado.log import app_log
 
 from binderhub_ext.metrics import service as metrics
-from binderhub_ext.timing import Clock, backoff
+from binderhub_ext.timing import Clock, backoff, wait_for
 
 BUSY_LIMIT = 60.0
 """The most seconds for which one answer of the Hub can keep everybody in line."""
@@ -155,7 +155,7 @@ class HubGate:
 
     async def _answers(self) -> bool:
         try:
-            await asyncio.wait_for(self._probe(), 5.0)
+            await wait_for(self._probe(), 5.0)
         except Exception as error:  # noqa: BLE001 - whatever it is, the Hub is not there
             app_log.debug("The Hub does not answer: %r", error)
             return False

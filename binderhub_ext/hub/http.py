@@ -26,6 +26,8 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.log import app_log
 from tornado.tcpclient import TCPClient
 
+from binderhub_ext.timing import wait_for
+
 MAX_BODY = 32 << 20
 """Bytes of an answer that is read whole: past this it is an error."""
 
@@ -182,7 +184,7 @@ class HTTPClient:
         try:
             # when that is too short, `ended` stays False, which closes it
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(reader.rest(), DRAIN)
+                await wait_for(reader.rest(), DRAIN)
         finally:
             await self._release(stream, reader, task)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from binderhub_ext.timing import SYSTEM_CLOCK, Clock
+from binderhub_ext.timing import SYSTEM_CLOCK, Clock, wait_for
 
 from .reflector import ReliableReflector
 
@@ -58,7 +58,7 @@ async def api_server_answers(
     async with client.ApiClient() as api_client:
         method = getattr(getattr(client, api_group)(api_client), method_name)
         try:
-            response = await asyncio.wait_for(
+            response = await wait_for(
                 method(**arguments, limit=1, _preload_content=False, _request_timeout=timeout), timeout
             )
             status = int(response.status)

@@ -10,6 +10,7 @@ from kubernetes_asyncio import client
 from kubernetes_asyncio.client.rest import ApiException
 
 from binderhub_ext.metrics import kube as metrics
+from binderhub_ext.timing import wait_for
 
 from .entries import Object
 from .parsing import parse_object
@@ -47,7 +48,7 @@ async def read_pod(api: Any, namespace: str, name: str, timeout: float) -> Objec
         When the API server did not answer in time, or not with the pod.
     """
     try:
-        found = await asyncio.wait_for(_read(api, namespace, name, timeout), timeout)
+        found = await wait_for(_read(api, namespace, name, timeout), timeout)
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
         metrics.READS.labels("unknown").inc()
         raise Unknown(repr(error)) from error
@@ -93,7 +94,7 @@ async def delete_pod(
     if uid:
         options.preconditions = client.V1Preconditions(uid=uid)
     try:
-        response = await asyncio.wait_for(
+        response = await wait_for(
             api.delete_namespaced_pod(
                 name=name, namespace=namespace, body=options, _preload_content=False, _request_timeout=timeout
             ),

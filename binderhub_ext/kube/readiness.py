@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlparse
 
-from binderhub_ext.timing import Deadline
+from binderhub_ext.timing import Deadline, wait_for
 
 PROBE_SECONDS = 0.05
 """Between two probes: a twentieth of what a person notices, and 20 requests a second at most."""
@@ -28,9 +28,7 @@ async def answers(url: str, timeout: float) -> bool:
     """
     target = urlparse(url)
     try:
-        return await asyncio.wait_for(
-            _ask(target.scheme, target.hostname or "", target.port, target.path), timeout
-        )
+        return await wait_for(_ask(target.scheme, target.hostname or "", target.port, target.path), timeout)
     except (
         OSError,
         asyncio.TimeoutError,

@@ -19,7 +19,7 @@ from kubespawner.spawner import EventReflector, PodReflector
 from traitlets import Float, Int
 
 from binderhub_ext.metrics import kube as metrics
-from binderhub_ext.timing import SYSTEM_CLOCK, Clock
+from binderhub_ext.timing import SYSTEM_CLOCK, Clock, wait_for
 
 from .cache import Cache, version_number
 from .entries import Entry, Object, Objects
@@ -218,7 +218,7 @@ class ReliableReflector(ResourceReflector):
             self._tell(step, outcome, wait)
             if wait:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._nudged.wait(), wait)
+                    await wait_for(self._nudged.wait(), wait)
 
     def _tell(self, step: Step, outcome: Outcome, wait: float) -> None:
         if step is Step.WATCH:

@@ -19,7 +19,7 @@ import aiohttp
 from kubernetes_asyncio.client.rest import ApiException
 from traitlets import Float
 
-from binderhub_ext.timing import Deadline
+from binderhub_ext.timing import Deadline, wait_for
 
 from .binder import BinderSpawnerMixin
 from .bounds import BOUNDS
@@ -131,7 +131,7 @@ class ReliableKubeSpawner(StoppingSpawner):
         self._creating = True
         self.log.info("Creating pod %s", self._key)
         try:
-            status, body = await asyncio.wait_for(self._post_pod(pod, request_timeout), request_timeout)
+            status, body = await wait_for(self._post_pod(pod, request_timeout), request_timeout)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             self.log.warning("Pod %s cannot be created yet: %r", self._key, error)
             return False

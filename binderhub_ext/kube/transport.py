@@ -10,6 +10,8 @@ from typing import Any
 
 import aiohttp
 
+from binderhub_ext.timing import wait_for
+
 from .rounds import Outcome
 
 CONNECT_SECONDS = 5.0
@@ -101,13 +103,13 @@ class Transport:
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=min(CONNECT_SECONDS, silence))
         try:
-            response = await asyncio.wait_for(
+            response = await wait_for(
                 self._request(limits, watch=True, allow_watch_bookmarks=True, **query), silence
             )
             try:
                 if response.status != 200:
-                    raise _failed_status(response.status, await asyncio.wait_for(response.read(), silence))
-                while data := await asyncio.wait_for(response.content.readany(), silence):
+                    raise _failed_status(response.status, await wait_for(response.read(), silence))
+                while data := await wait_for(response.content.readany(), silence):
                     yield data
             finally:
                 response.close()

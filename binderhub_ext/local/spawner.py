@@ -20,7 +20,7 @@ from binderhub_ext.local.binder_options import binder_environment, image_and_tok
 from binderhub_ext.local.images import Image
 from binderhub_ext.local.server_probe import StartFailed, wait_until_it_answers
 from binderhub_ext.local.settings import Settings, clean_environment
-from binderhub_ext.timing import Deadline
+from binderhub_ext.timing import Deadline, wait_for
 
 
 class ImageSpawner(Spawner):
@@ -96,7 +96,7 @@ class ImageSpawner(Spawner):
         if self.process is not None and self.process.returncode is None:
             _signal_group(self.process.pid, signal.SIGTERM)
             try:
-                await asyncio.wait_for(self.process.wait(), 3)
+                await wait_for(self.process.wait(), 3)
             except asyncio.TimeoutError:
                 _signal_group(self.process.pid, signal.SIGKILL)
         if self.watcher is not None:

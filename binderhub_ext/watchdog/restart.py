@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from binderhub_ext.timing import wait_for
+
 from .cluster import Cluster
 from .decisions import Decision
 
@@ -42,7 +44,7 @@ class RunCommand:
         """Raises `OSError` when it could not be started, failed, or did not end in time."""
         process = await asyncio.create_subprocess_exec(*self.command, stdin=asyncio.subprocess.DEVNULL)
         try:
-            status = await asyncio.wait_for(process.wait(), self.timeout)
+            status = await wait_for(process.wait(), self.timeout)
         except asyncio.TimeoutError as error:
             raise OSError(f"{self.command[0]} did not end within {self.timeout:.0f} s") from error
         finally:

@@ -22,6 +22,7 @@ from binderhub_ext.launch.tickets import InvalidTicket, split_event_id
 from binderhub_ext.metrics import service as metrics
 from binderhub_ext.sse import KEEPALIVE, encode_data, encode_retry
 from binderhub_ext.stream import Watcher
+from binderhub_ext.timing import wait_for
 from binderhub_ext.web.base import ExtHandler
 
 RETRY_MILLISECONDS = 1000
@@ -195,7 +196,7 @@ class BuildStreamHandler(ExtHandler):
             gone = asyncio.Event()
             self._wake = gone.set
             try:
-                await asyncio.wait_for(gone.wait(), LINGER)
+                await wait_for(gone.wait(), LINGER)
             except asyncio.TimeoutError:
                 return
 

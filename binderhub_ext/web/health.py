@@ -8,6 +8,7 @@ from typing import Any
 
 from binderhub_ext.hub.client import HubError
 from binderhub_ext.hub.gate import GateState
+from binderhub_ext.timing import wait_for
 from binderhub_ext.upstream import health_checks
 from binderhub_ext.web.base import ExtHandler
 
@@ -51,7 +52,7 @@ class HealthHandler(LiveHandler):
         check: dict[str, Any] = {"service": "JupyterHub API", "ok": True, "breaker": gate.state.name.lower()}
         if gate.state is GateState.CLOSED:
             try:
-                await asyncio.wait_for(services.flights.get("health", services.hub.health), HUB_PATIENCE)
+                await wait_for(services.flights.get("health", services.hub.health), HUB_PATIENCE)
             except (HubError, asyncio.TimeoutError) as error:
                 check.update(ok=False, why=str(error) or f"no answer within {HUB_PATIENCE:g} s")
         else:

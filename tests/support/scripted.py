@@ -61,7 +61,8 @@ def counted(what: str) -> int:
 
 
 class ScriptedProvider(RepoProvider):
-    name = Unicode("Scripted")
+    # one of the names that the telemetry event of main may have
+    name = Unicode("Git")
     display_config = {"displayName": "Scripted", "id": "test"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
