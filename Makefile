@@ -1,7 +1,7 @@
 # Everything is installed into .venv and node_modules of this checkout, nothing else is touched.
 #   make demo    launch the demo repository in a browser (Ctrl-C stops everything)
 #   make test    all checks and tests
-#   make soak    many launches with faults at random, for a quarter of an hour
+#   make soak    many launches with faults at random, for some minutes
 #   make bench   performance, as ratios against a peer in the same run
 SHELL := /bin/bash
 PYTHON ?= python3

@@ -162,7 +162,7 @@ async def test_a_short_soak_leaves_nothing(hub):
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(not os.environ.get("SOAK"), reason="make soak runs it: it takes a quarter of an hour")
+@pytest.mark.skipif(not os.environ.get("SOAK"), reason="make soak runs it: it takes minutes")
 async def test_a_long_soak_leaves_nothing(hub):
     ends = await soak(hub, int(os.environ["SOAK"]), 12, seed=2)
     assert ends["ready"] >= int(os.environ["SOAK"]) // 6, ends
