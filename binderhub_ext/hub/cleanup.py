@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from tornado.log import app_log
 
@@ -22,11 +24,27 @@ class Leftover:
         Names on the Hub.
     delete_user : bool
         Whether the user is a temporary one of ours. Other users are never deleted.
+    token : str
+        Of the server's `user_options`; a server of this name with another token is another
+        launch's, and left alone. Empty: whatever it is.
+    spare_ready : bool
+        Leave it alone when it is ready by now, or the Hub is not sure of it.
     """
 
     user: str
     server: str
     delete_user: bool
+    token: str = field(default="", repr=False, compare=False)
+    spare_ready: bool = field(default=False, compare=False)
+
+    def is_gone(self, user: Mapping[str, Any] | None) -> bool:
+        """Whether, by the Hub's model of the user, there is nothing of this launch to remove."""
+        server = ((user or {}).get("servers") or {}).get(self.server)
+        if server is None:
+            return user is None or not self.delete_user
+        if self.spare_ready and (server.get("ready") or server.get("pending") == "check"):
+            return True
+        return bool(self.token) and (server.get("user_options") or {}).get("token") != self.token
 
 
 class Cleaner:
@@ -113,9 +131,16 @@ class Cleaner:
             self._tasks.pop(leftover, None)
             self._since.pop(leftover, None)
 
+    @staticmethod
+    def _must_look(leftover: Leftover) -> bool:
+        return leftover.spare_ready or not leftover.delete_user
+
     async def _try(self, leftover: Leftover) -> bool:
         """Ask once. Returns whether the Hub says that it is gone."""
         try:
+            # names are used again: by the same person's next launch, or by a launch that was taken up again
+            if self._must_look(leftover) and leftover.is_gone(await self._client.get_user(leftover.user)):
+                return True
             if not await self._client.stop_server(leftover.user, leftover.server):
                 return False
             if not leftover.delete_user:

@@ -170,7 +170,9 @@ class ServerStart:
             if max(wait, failure.retry_after or 0.0) >= deadline.remaining:
                 raise failure
             self._on_retry(failure, self.retries)
-            await self._clock.sleep(wait)
+            # "come back later" is the gate's business; a full Hub's is ours
+            full = failure.code == "quota.hub"
+            await self._clock.sleep(max(wait, failure.retry_after or 0.0) if full else wait)
 
     async def _turn(self, deadline: Deadline) -> None:
         """Wait in line while the Hub is in trouble."""
@@ -214,6 +216,11 @@ class ServerStart:
             if not await self._find(error):
                 raise
             return
+        if not self._request.create_user:
+            # the Hub accepts it also when another launch of this user is starting the same server
+            if not await self._find():
+                raise _NotYet("The server is gone.")
+            return
         await self._follow()
 
     async def _create_user(self) -> None:
@@ -221,7 +228,12 @@ class ServerStart:
             return
         # a request whose answer never comes may have been done all the same
         before, self.made = self.made, True
-        created = await self._client.create_user(self._request.user)
+        try:
+            created = await self._client.create_user(self._request.user)
+        except HubRefused as error:
+            if error.status < 500:
+                self.made = before
+            raise
         self._user_exists = True
         if not created:
             self.made = before
@@ -245,16 +257,20 @@ class ServerStart:
             if refusal is not None and refusal.status >= 500 and refusal.message not in _SAYS_NOTHING:
                 raise spawn_failure(refusal.message, self._heard)
             return False
-        if not self._request.is_ours(server):
-            raise LaunchError(
-                "quota.user", message=f"User {self._request.user} already has a running server."
-            )
-        self.made = True
-        if server.get("ready"):
-            return True
         if server.get("pending") == "stop":
             # of an attempt that failed; it must be gone before the next can start
             raise _NotYet("The Hub is still stopping the server of an earlier attempt.")
+        if not self._request.is_ours(server):
+            self.made = False  # what is there is not ours to remove
+            raise LaunchError(
+                "quota.user", message=f"User {self._request.user} already has a running server."
+            )
+        if server.get("pending") == "check":
+            # a Hub that has just started is not sure yet of the servers that run
+            raise _NotYet("The Hub is looking whether the server runs.")
+        self.made = True
+        if server.get("ready"):
+            return True
         self._started = True
         await self._follow()
         return True

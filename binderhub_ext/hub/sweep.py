@@ -33,7 +33,8 @@ def is_leftover(user: Mapping[str, Any], now: float, bound: float) -> bool:
         Seconds for which a launch that is still under way may be quiet.
     """
     servers = list((user.get("servers") or {}).values())
-    if any(server.get("ready") for server in servers):
+    # "check": a Hub that has just started is not sure yet of the servers that run
+    if any(server.get("ready") or server.get("pending") == "check" for server in servers):
         return False
     moments = [user.get("created"), user.get("last_activity"), *(server.get("started") for server in servers)]
     return all(now - _seconds(moment) > bound for moment in moments if moment)
@@ -110,7 +111,8 @@ class Sweeper:
                 if ours and is_leftover(user, self._clock.time(), self._bound):
                     found += 1
                     for server in user.get("servers") or {"": {}}:
-                        self._cleaner.add(Leftover(user["name"], server, delete_user=True))
-            if len(users) < PAGE:
+                        self._cleaner.add(Leftover(user["name"], server, True, spare_ready=True))
+            # the Hub may give fewer than were asked for
+            if not users:
                 return found
-            offset += PAGE
+            offset += len(users)

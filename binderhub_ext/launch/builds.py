@@ -131,6 +131,7 @@ class Builds:
         self._clock = clock
         self._slots = asyncio.Semaphore(slots)
         self._queue: list[Build] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, tuple[Build, asyncio.Task[None]]] = {}
         metrics.QUEUE.labels(queue="builds").set_function(lambda: len(self._queue))
 
@@ -142,6 +143,7 @@ class Builds:
             task = asyncio.create_task(self._run(build, binder_url))
             task.add_done_callback(lambda done: self._ended(name, done))
             self._running[name] = build, task
+            self._tasks.add(task)
         return self._running[name]
 
     @property
@@ -156,17 +158,21 @@ class Builds:
     def leave(self, build: Build, task: asyncio.Task[None]) -> None:
         """A launch that waited for this build is gone."""
         if build.waiting == 0 and (self._settings.abandon_builds or not build.started):
+            # whoever comes now begins anew
+            self._running.pop(build.repository.image_name, None)
             task.cancel()
 
     async def close(self) -> None:
         """Stop watching all builds."""
-        tasks = [task for _, task in self._running.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ended(self, name: str, task: asyncio.Task[None]) -> None:
-        self._running.pop(name, None)
+        self._tasks.discard(task)
+        if self._running.get(name, (None, None))[1] is task:
+            del self._running[name]
         if not task.cancelled() and task.exception() is not None:
             app_log.debug("Build of %s: %r", name, task.exception())
 

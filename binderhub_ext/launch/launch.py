@@ -50,6 +50,8 @@ class Launch:
         self.ticket = ticket
         self.request = request
         self.server: LaunchServer | None = None
+        self.elsewhere = False
+        """Whether another process goes on with it, and nobody watches it here: what there is, is that one's."""
         self._s = services
         self._resumed = resumed
         self._say = Narrator(ticket.text, first_number, services.clock, services.settings.resolve_timeout)
@@ -79,8 +81,8 @@ class Launch:
             metrics.OUTCOMES.labels(outcome="ready" if "url" in final else "built").inc()
             app_log.info("Launched %s in %.1f s%s", self.request, self._say.elapsed, self._retries())
 
-    def fail(self, error: LaunchError, outcome: str, *, clean: bool = True) -> None:
-        """End it with an error. `clean`: remove what it made on the Hub."""
+    def fail(self, error: LaunchError, outcome: str) -> None:
+        """End it with an error, and remove what it made on the Hub."""
         stage = self.stage
         self._say.finish(error.as_event(), Stage.FAILED, error.code)
         metrics.FAILURES.labels(code=error.code).inc()
@@ -93,7 +95,8 @@ class Launch:
             # what is in the catalogue is an answer, not a crash
             exc_info=cause if error.code == "internal" else None,
         )  # fmt: skip
-        if clean and self.server is not None and self.server.made:
+        elsewhere = self.elsewhere and not self.stream.watchers
+        if not elsewhere and self.server is not None and self.server.made:
             self._s.cleaner.add(self.server.leftover)
 
     def _retries(self) -> str:
@@ -164,7 +167,11 @@ class Launch:
                 await self._bounded(self._s.upstream.check_quota(repository), "hub.unreachable")
                 return
             except LaunchError as error:
-                if not error.code.startswith("quota.") or room.remaining <= QUOTA_POLL:
+                if not error.code.startswith("quota."):
+                    raise
+                if room.remaining <= QUOTA_POLL:
+                    # BinderHub's names for the two, as its dashboards know them
+                    self._count("repo_quota" if error.code == "quota.repo" else "pod_quota")
                     raise
             if not said:
                 said = True

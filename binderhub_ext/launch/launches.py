@@ -64,8 +64,8 @@ class Launches:
         task.add_done_callback(lambda _: self._ended(ticket.nonce, address))
         return launch
 
-    def watch(self, launch: Launch, after: int, address: str) -> Watcher:
-        """Return a watcher of everything after the event of this number. Hand it to `leave` at the end.
+    def admit(self, address: str) -> None:
+        """Say whether an address may watch one more.
 
         Raises
         ------
@@ -75,6 +75,9 @@ class Launches:
         limit = self.services.settings.watchers_per_address
         if limit and self._watchers[address] >= limit:
             raise LaunchError("rate.limited", detail=f"Your address has {limit} launches open.")
+
+    def watch(self, launch: Launch, after: int, address: str) -> Watcher:
+        """Return a watcher of everything after the event of this number. Hand it to `leave` at the end."""
         self._watchers[address] += 1
         metrics.WATCHERS.inc()
         return launch.stream.watch(after)
@@ -100,8 +103,11 @@ class Launches:
                 return
             after = await self._last_activity(launch)
             if after == before:
+                launch.elsewhere = False
                 break
-            app_log.info("Launch of %s is watched by another process", launch.request)
+            if before is not None and after is not None:
+                app_log.info("Launch of %s is watched by another process", launch.request)
+                launch.elsewhere = True
         task = self._tasks.get(launch.ticket.nonce)
         if task is not None:
             task.cancel()
@@ -111,7 +117,7 @@ class Launches:
 
     @staticmethod
     async def _last_activity(launch: Launch) -> str | None:
-        if launch.server is None or not launch.server.request.create_user:
+        if launch.server is None:
             return None
         try:
             return await launch.server.last_activity()

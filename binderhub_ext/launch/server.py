@@ -15,6 +15,7 @@ from tornado.web import HTTPError
 from binderhub_ext.errors import LaunchError
 from binderhub_ext.hub.cleanup import Leftover
 from binderhub_ext.hub.client import HubError, Progress
+from binderhub_ext.hub.gate import GateState
 from binderhub_ext.hub.start import RetryPolicy, ServerRequest, ServerStart
 from binderhub_ext.launch.names import name_from_repo
 from binderhub_ext.launch.narrator import PROGRESS, Narrator, Stage
@@ -81,7 +82,8 @@ class LaunchServer:
     @property
     def leftover(self) -> Leftover:
         """What a clean-up would have to remove."""
-        return Leftover(self.request.user, self.request.server, delete_user=self.request.create_user)
+        request = self.request
+        return Leftover(request.user, request.server, request.create_user, token=str(self.options["token"]))
 
     async def look(self, deadline: Deadline) -> dict[str, Any] | None:
         """Return the Hub's model of it; None when there is none, or the Hub cannot be asked."""
@@ -122,25 +124,29 @@ class LaunchServer:
             on_queue=narrator.in_line,
             before_start=self._hook() if settings.pre_launch_hook else None,
         )
-        presence = asyncio.create_task(self._show_presence()) if look_first else None
+        presence = asyncio.create_task(self._show_presence(narrator, at_once=look_first))
         try:
             await start.run(narrator.deadline, look_first=look_first)
         finally:
             self.made, self.retries = start.made, start.retries
-            if presence is not None:
-                presence.cancel()
+            presence.cancel()
 
-    async def _show_presence(self) -> None:
-        """Let the process that began this launch see, on the Hub, that another goes on with it."""
-        if not self.request.create_user:
-            return
+    async def _show_presence(self, narrator: Narrator, *, at_once: bool) -> None:
+        """Let another process that has this launch, too, see on the Hub that somebody watches it here."""
+        interval = self._s.settings.abandon_timeout / 4
+        if not at_once:
+            await self._s.clock.sleep(interval)
         while True:
+            # nor is a Hub in trouble asked for more than it must be
+            if not narrator.stream.watchers or self._s.gate.state is not GateState.CLOSED:
+                await self._s.clock.sleep(interval)
+                continue
             now = datetime.datetime.fromtimestamp(self._s.clock.time(), datetime.timezone.utc)
             try:
                 await self._s.hub.touch_user(self.request.user, now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
             except HubError as error:
                 app_log.debug("Presence at %s: %r", self._name, error)
-            await self._s.clock.sleep(self._s.settings.abandon_timeout / 4)
+            await self._s.clock.sleep(interval)
 
     async def last_activity(self) -> str | None:
         """Return when the Hub last heard of the user. Raises `HubError`."""

@@ -65,8 +65,10 @@ class EventLog:
             lines = "1 line was" if last == index else f"{last - index + 1} lines were"
             yield last, encode_data({"phase": "unknown", "message": f"... {lines} left out here ...\n"})
             index = last + 1
+        if index >= stop:
+            return
         first = index - self._dropped
-        if first == len(self._frames) - 1 and index < stop:
+        if first == len(self._frames) - 1:
             yield index, self._frames[-1]
         else:
             for frame in islice(self._frames, first, stop - self._dropped):

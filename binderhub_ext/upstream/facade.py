@@ -9,7 +9,6 @@ from typing import Any
 import docker
 import docker.errors
 import jsonschema
-from binderhub.builder import LAUNCH_COUNT
 from tornado.log import app_log
 
 from binderhub_ext.errors import LaunchError
@@ -68,7 +67,6 @@ class Upstream(Repositories):
         try:
             await quota.check_repo_quota(repository.image_name, config, repository.repo_url)
         except LaunchQuotaExceeded as error:
-            LAUNCH_COUNT.labels(status=error.status, **repository.metric_labels).inc()
             code = "quota.repo" if error.status == "repo_quota" else "quota.hub"
             raise LaunchError(code, message=error.message) from error
 

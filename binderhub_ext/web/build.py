@@ -111,8 +111,9 @@ class BuildStreamHandler(ExtHandler):
             self.clear_header("content-type")
             return
         prefix, spec = self.provider_and_spec()
-        launch, after = self._find_or_start(prefix, spec, event_id)
         address = self.request.remote_ip or ""
+        self.launches.admit(address)
+        launch, after = self._find_or_start(prefix, spec, event_id)
         watcher = self.launches.watch(launch, after, address)
         self._wake = watcher.wake
         keepalives = self.settings["binderhub_ext_keepalives"]

@@ -233,7 +233,9 @@ async def test_2018_04_18_a_hub_that_is_flooded_is_not_flooded_further(patient, 
     queues = [event["queue"] for events in seen for event in events if "queue" in event]
     assert any(queue["reason"] == "busy" for queue in queues), "people see why they wait"
     assert change.of("binderhub_ext_retries_total") <= 12
-    launching = [request for request in patient.back.requests[before:] if "/users/" in request.path]
+    asked = [request.path for request in patient.back.requests[before:] if "/users/" in request.path]
+    # the lanes' short abandon_timeout makes each launch show that it is watched several times a second
+    launching = [path for path in asked if not path.endswith("/activity")]
     assert len(launching) <= 12 * 6
     assert len(await empty_hub.servers()) == 12
 

@@ -73,10 +73,27 @@ async def test_server_then_user_then_a_look_whether_they_are_gone():
     assert cleaner.backlog == 0 and cleaner.oldest == 0
 
 
+def user(token: str = "ours", **server: Any) -> dict[str, Any]:
+    return {"servers": {"named": {"user_options": {"token": token}, **server}}}
+
+
 async def test_users_of_others_are_never_deleted():
-    hub = ScriptedHub()
-    await clean(hub, Leftover("somebody", "named", delete_user=False))
-    assert hub.asked == ["stop"]
+    hub = ScriptedHub(look=[user()])
+    await clean(hub, Leftover("somebody", "named", delete_user=False, token="ours"))
+    assert hub.asked == ["look", "stop"]
+
+
+async def test_the_server_of_a_persons_next_launch_is_left_alone():
+    hub = ScriptedHub(look=[user(token="the next one's", ready=True)])
+    await clean(hub, Leftover("somebody", "named", delete_user=False, token="ours"))
+    assert hub.asked == ["look"]
+
+
+@pytest.mark.parametrize("state", [{"ready": True}, {"ready": False, "pending": "check"}])
+async def test_what_a_sweep_found_is_spared_when_it_runs_after_all(state):
+    hub = ScriptedHub(look=[user(**state)])
+    await clean(hub, Leftover("temporary", "named", delete_user=True, spare_ready=True))
+    assert hub.asked == ["look"]
 
 
 @pytest.mark.parametrize(

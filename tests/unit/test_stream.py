@@ -91,6 +91,18 @@ def test_dropped_lines_are_said_to_be_missing_and_keep_their_numbers():
     assert [text for _, text, _ in events[1:]] == ["line 8", "line 9", "ready"]
 
 
+def test_lines_that_were_dropped_after_the_splice_ended_are_only_said_to_be_missing():
+    log = EventLog(max_bytes=40)
+    stream = LaunchStream("T")
+    stream.splice(log)
+    log.append(frame("line 0"))
+    stream.finish(frame("given up"))
+    for i in range(1, 10):
+        log.append(frame(f"line {i}"))
+    events = read_all(stream)
+    assert len(events) == 2 and "1 line was left out" in events[0][1] and events[1][1] == "given up"
+
+
 async def test_a_watcher_is_woken_by_its_own_events_by_the_shared_log_and_by_the_end():
     log = EventLog()
     stream = LaunchStream("T")
