@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from binderhub_ext.errors import CATALOGUE
 from tests.support.kube_api import Fault, Rule
 from tests.support.kube_hub import TOKEN, HubProcess
@@ -33,15 +35,20 @@ async def users(hub: HubProcess) -> dict[str, dict]:
     return {model["name"]: model["servers"] for model in models}
 
 
-async def test_everybody_gets_a_server_or_a_readable_error_and_nothing_is_left(api, pods_run, tmp_path):
+@pytest.mark.parametrize("early", [3, 0], ids=["later on", "at its first list"])
+async def test_everybody_gets_a_server_or_a_readable_error_and_nothing_is_left(
+    api, pods_run, tmp_path, early
+):
     async with HubProcess(tmp_path, api.url, BINDER) as hub:
         pid = hub.process.pid
         service = await Service(before(hub, tmp_path), Launcher__launch_timeout=60).start()
         try:
             url = service.build_url(lines=0)
-            early = await asyncio.gather(*(read(url) for _ in range(3)))
-            assert [events[-1]["phase"] for events in early] == ["ready"] * 3
+            running = await asyncio.gather(*(read(url) for _ in range(early)))
+            assert [events[-1]["phase"] for events in running] == ["ready"] * early
             pods_run.delay = 0.5
+            if not early:
+                api.faults.add(Rule(Fault.HANG))
             seen = asyncio.Event()
             caught = [
                 asyncio.create_task(
@@ -50,7 +57,8 @@ async def test_everybody_gets_a_server_or_a_readable_error_and_nothing_is_left(a
                 for _ in range(5)
             ]
             await seen.wait()
-            api.faults.add(Rule(Fault.HANG))
+            if early:
+                api.faults.add(Rule(Fault.HANG))
             api.faults.add(Rule(Fault.SILENT))
             pods_run.paused = True
             await asyncio.sleep(HANG)
@@ -65,7 +73,7 @@ async def test_everybody_gets_a_server_or_a_readable_error_and_nothing_is_left(a
             assert end["phase"] == "ready" or end["error"]["code"] in CATALOGUE, end
             assert end.get("error", {}).get("code") != "internal"
         assert late[-1]["phase"] == "ready", "and launches succeed again"
-        wanted = [events[-1]["url"].rstrip("/").rpartition("/")[2] for events in (*early, late)]
+        wanted = [events[-1]["url"].rstrip("/").rpartition("/")[2] for events in (*running, late)]
         wanted += [end["url"].rstrip("/").rpartition("/")[2] for end in ends if end["phase"] == "ready"]
         until = asyncio.get_running_loop().time() + 20
         while sorted(found := await users(hub)) != sorted(wanted) or len(api.pods()) != len(wanted):
