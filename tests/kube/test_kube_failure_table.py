@@ -9,6 +9,7 @@ import types
 import pytest
 from kubespawner import KubeSpawner
 
+from binderhub_ext.kube.reflector import ReliableReflector
 from binderhub_ext.kube.spawner import ReliableKubeSpawner
 from tests.support.kube_api import EVENTS, PODS, Fault, Rule
 from tests.support.kube_pods import make_event
@@ -33,8 +34,9 @@ def impatient(monkeypatch):
 
 
 async def given_up(reflector):
-    """Wait until the stock reflector has given up, or for as long as that takes."""
-    await asyncio.wait([reflector.watch_task], timeout=1.5)
+    """Wait until the stock reflector has given up; ours, which does not, for as long as that usually takes."""
+    stock = not isinstance(reflector, ReliableReflector)
+    await asyncio.wait([reflector.watch_task], timeout=30 if stock else 1.5)
 
 
 @BOTH
