@@ -166,7 +166,9 @@ async def test_f_a_watch_that_ends_at_once_is_no_hot_loop(api, make_spawner, cls
     await spawner.poll()
     await asyncio.sleep(2)
     requests = len(api.received(plural="pods"))
-    assert (requests <= 10) is ours(cls), requests
+    # one attempt is free; then waits of at least 0.12, 0.25, 0.5 and 1 s leave room for six watches, each with a list
+    # after it; the stock reflector asks at least eight times a second
+    assert (requests <= 12) is ours(cls), requests
 
 
 @BOTH
