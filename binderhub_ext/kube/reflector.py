@@ -241,7 +241,7 @@ class ReliableReflector(ResourceReflector):
             query.update(resource_version=self.cache.version, resource_version_match="NotOlderThan")
         items: list[Entry] = []
         while True:
-            body = await self._transport.page(self.request_timeout, **query)
+            body = await self._transport.page(self.request_timeout, self.silence, **query)
             with self._unreadable():
                 found, metadata = await parse_list(body, self.slicer, packed=self.packed)
             items += found

@@ -6,7 +6,8 @@ The rules are those of client-go's reflector (`tools/cache/reflector.go`):
 - only on 410 ("too old") or "Too large resource version" ask for the most recent state, by leaving
   the resource version out (a quorum list); never 0, which may be any time in the past;
 - never give up. Waits grow up to a limit, carry jitter, and begin anew only after the connection
-  has been healthy for a while: whatever ends at once, also successfully, is a reason to wait.
+  has been healthy for a while: whatever ends at once, also successfully, is a reason to wait. The
+  time for which a request hung counts as part of the wait: one that hung for long is followed at once.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Rounds:
         Parameters
         ----------
         lasted : float
-            Seconds for which a watch was open.
+            Seconds that the request took.
         loaded : bool
             Whether there has been a list already.
         """
@@ -96,7 +97,9 @@ class Rounds:
         self.failures += 1
         if self.failures == 1 and outcome in RECOVERED_AT_ONCE:
             return 0.0
-        return backoff(self.failures - 1, first=self.first, limit=self.limit, uniform=self.uniform)
+        wait = backoff(self.failures - 1, first=self.first, limit=self.limit, uniform=self.uniform)
+        hung = not watched or outcome is Outcome.SILENT
+        return max(0.0, wait - lasted) if hung else wait
 
     def _next(self, outcome: Outcome, watched: bool, loaded: bool) -> None:
         doubted, self.doubted = self.doubted, False

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
 from binderhub_ext.timing import wait_for
 
 from .rounds import Outcome
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
 """Longest wait for a TCP connection: a healthy API server accepts at once."""
@@ -56,6 +58,35 @@ def _failed_status(code: int, body: bytes) -> Failed:
     return Failed(outcome_of_status(code, message, details), f"HTTP {code}: {message}")
 
 
+async def hedged(attempt: Callable[[], Awaitable[T]], patience: float) -> T:
+    """Return the first result of one attempt, or of another that begins beside it when it takes long.
+
+    A connection that hangs may do so for ever, while a new one is answered at once; but one that is only
+    slow must be let finish. So the first goes on, and the second is replaced every `patience` seconds.
+
+    Raises
+    ------
+    Exception
+        What the last attempt raised, when all that had begun have failed.
+    """
+    tasks = [asyncio.ensure_future(attempt())]
+    try:
+        while True:
+            done, _ = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if len(tasks) == 1 or task.exception() is None:
+                    return task.result()
+                tasks.remove(task)
+            if not done:
+                for task in tasks[1:]:
+                    task.cancel()
+                tasks[1:] = [asyncio.ensure_future(attempt())]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Transport:
     """Requests of one kind of resource, through a list method of the Kubernetes client.
 
@@ -70,24 +101,36 @@ class Transport:
     def __init__(self, method: Any, arguments: dict[str, Any]) -> None:
         self._method, self._arguments = method, arguments
 
-    async def page(self, timeout: float, **query: Any) -> bytes:
+    async def page(self, timeout: float, patience: float, **query: Any) -> bytes:
         """Return the body of one page of a list.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds for all attempts together.
+        patience : float
+            Seconds after which the question is asked over another connection, too.
 
         Raises
         ------
         Failed
-            Whatever went wrong, `timeout` (seconds) included.
+            Whatever went wrong, `timeout` included.
         """
+
+        async def attempt() -> bytes:
+            async with await self._request(limits, **query) as response:
+                body: bytes = await response.read()
+                if response.status != 200:
+                    raise _failed_status(response.status, body)
+                return body
+
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_SECONDS, timeout))
         try:
-            response = await self._request(limits, **query)
-            async with response:
-                body: bytes = await response.read()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            return await wait_for(hedged(attempt, patience), timeout)
+        except asyncio.TimeoutError as error:
+            raise Failed(Outcome.UNREACHABLE, f"no answer within {timeout:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
             raise Failed(Outcome.UNREACHABLE, repr(error)) from error
-        if response.status != 200:
-            raise _failed_status(response.status, body)
-        return body
 
     async def watch(self, silence: float, **query: Any) -> AsyncIterator[bytes]:
         """Yield what a watch sends, as it comes, until the server ends it.

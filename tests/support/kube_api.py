@@ -202,6 +202,8 @@ class KubeAPI:
             return None
         if rule.fault is Fault.HANG:
             await rule.cleared.wait()
+        elif rule.fault is Fault.LOST:
+            await asyncio.get_running_loop().create_future()
         elif rule.fault is Fault.DELAY:
             await asyncio.sleep(rule.seconds)
         elif rule.fault is Fault.ERROR:

@@ -15,6 +15,7 @@ class Fault(str, Enum):
     """What a matching request meets."""
 
     HANG = "hang"  # accepted, not answered; goes on when the fault is cleared
+    LOST = "lost"  # accepted, and never answered: the connection has lost its other end
     DELAY = "delay"  # answered after `seconds`
     ERROR = "error"  # a Status of `code`
     NOT_JSON = "not_json"  # 200 with a page of HTML
