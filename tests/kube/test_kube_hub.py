@@ -159,11 +159,8 @@ async def test_health_and_metrics_tell_whether_the_caches_are_current(api, pods_
         assert await eventually(lambda: answers(200), 5)
 
 
-@pytest.mark.parametrize(
-    "kind, namespaces",
-    [("pods", False), ("events", True)],
-    ids=["pods, one namespace", "events, user namespaces"],
-)
+@pytest.mark.parametrize("kind", ["pods", "events"])
+@pytest.mark.parametrize("namespaces", [False, True], ids=["one namespace", "user namespaces"])
 async def test_the_hub_ends_when_only_its_own_cache_cannot_be_refreshed(
     api, pods_run, tmp_path, kind, namespaces
 ):
