@@ -18,9 +18,10 @@ from kubernetes_asyncio.client import Configuration
 
 from binderhub_ext.kube.reflector import ReliablePodReflector
 from tests.support.cluster_node import MERGE, SCHEDULER, ClusterNode
-from tests.support.fault_proxy import Down, FaultProxy, Garbage, Status, Timeout, Truncated
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube_api import KubeAPI
 from tests.support.kube_hub import OURS, HubProcess
+from tests.support.proxy_faults import Down, Garbage, Status, Timeout, Truncated
 
 REAL = os.environ.get("KUBE_TEST_SERVER", "")
 INACTIVITY, LONGEST_WAIT = 2.0, 0.5
