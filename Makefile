@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 # tests/kube measures times of a hundred milliseconds, and so has the machine for itself
 test: check $(VENV)/.system
 	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/kube $(ARGS)
-	@$(RUN) $(BIN)/python -m pytest tests/kube $(ARGS)
+	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile tests/kube $(ARGS)
 
 # With another BinderHub, such as a checkout of its main branch: make test-binderhub BINDERHUB=../binderhub
 test-binderhub: $(VENV)/.installed

@@ -30,6 +30,11 @@ async def test_a_servers_that_ended_are_noticed_after_the_api_server_was_away(
         assert (await hub.outcome("ada")).get("ready"), hub.log.read_text()[-2000:]
         await api.refuse()
         await asyncio.sleep(2.5)
+
+        async def given_up():
+            return config == OURS or "never recovered, giving up" in hub.log.read_text()
+
+        assert await eventually(given_up, 30)
         await api.accept()
         assert await hub.server("ada")  # while the API server was away nobody lost a server
         for name in api.pods():
