@@ -32,12 +32,15 @@ check: $(VENV)/.installed
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 
-# The API server of the tests, and a real one, answer the same tests alike; writes to the namespace `default`
+# The API server of the tests, and a real one, answer the same tests alike; the chart and the watchdog on the real one.
+# Writes to the namespace `default`, and to namespaces that it makes. Without a cluster: tools/control-plane.sh
 test-kubernetes: $(VENV)/.installed
 	@test -n "$$KUBECONFIG" || { echo "Set KUBECONFIG to a cluster that may be written to"; exit 1; }
-	@$(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
+	@tools/helm.sh $(VENV)
+	@$(RUN) $(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
 	@coproc kubectl proxy --port=0; proxy=$$COPROC_PID; trap 'kill $$proxy' EXIT; read -r line <&$${COPROC[0]}; \
-	KUBE_TEST_SERVER="http://$${line##* }" $(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
+	KUBE_TEST_SERVER="http://$${line##* }" $(RUN) $(BIN)/python -m pytest tests/kube/test_kube_api.py \
+	  tests/chart/test_cluster.py tests/watchdog/test_cluster.py $(ARGS)
 
 bench: $(VENV)/.installed
 	@$(RUN) $(BIN)/python -m benchmarks $(ARGS)

@@ -5,6 +5,7 @@
 # COMMAND with KUBECONFIG set; without a command it prints KUBECONFIG and waits for Ctrl-C. Then it ends them.
 set -euo pipefail
 kubernetes=v1.34.4 etcd=v3.6.5
+minor=${kubernetes#v1.}  # and patch
 folder=${1:?"say where to build: tools/control-plane.sh FOLDER [COMMAND ...]"}
 shift
 mkdir -p "$folder/bin" "$folder/source"
@@ -14,9 +15,12 @@ export PATH="$bin:$PATH"
 
 # build MODULE PACKAGE NAME: one program
 build() {
+  local version=k8s.io/component-base/version
+  # Helm asks for the version; a build of Kubernetes knows its own only when it is told
+  local flags="-X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=${minor%%.*}"
   [ -x "$bin/$3" ] && return
   echo "Building $3 ..." >&2
-  (cd "$folder/source/$1" && go build -mod=mod -o "$bin/$3" "$2")
+  (cd "$folder/source/$1" && go build -mod=mod -ldflags "$flags" -o "$bin/$3" "$2")
 }
 
 # module NAME LINE ...: a Go module from which the programs of others are built
@@ -33,7 +37,7 @@ build etcd . etcd
 if [ ! -e "$folder/source/kubernetes/go.mod" ]; then
   # what Kubernetes has in its own tree (v0.0.0 in its go.mod) is published as modules of the same minor version
   mod=$(go mod download -json "k8s.io/kubernetes@$kubernetes" | sed -n 's/^.*"GoMod": "\(.*\)",$/\1/p')
-  mapfile -t staged < <(awk '$2 == "v0.0.0" {print "replace " $1 " => " $1 " v0.'"${kubernetes#v1.}"'"}' "$mod")
+  mapfile -t staged < <(awk '$2 == "v0.0.0" {print "replace " $1 " => " $1 " v0.'"$minor"'"}' "$mod")
   module kubernetes "require k8s.io/kubernetes $kubernetes" "${staged[@]}"
 fi
 for program in kube-apiserver kube-controller-manager kubectl; do
