@@ -100,15 +100,15 @@ class Namespace:
         self, plural: str, holds: Callable[[list[Object]], Any], what: str, seconds: float = 30.0
     ) -> list[Object]:
         """Wait for a state of all objects of a kind; return them."""
-        found: dict[str, Object] = {}
+        _, listed = await self.ask("GET", plural)
+        found: dict[str, Object] = {item["metadata"]["uid"]: item for item in listed["items"]}
 
         async def follow() -> None:
-            if holds([]):
-                _, listed = await self.ask("GET", plural)
-                found.update({o["metadata"]["uid"]: o for o in listed["items"]})
-                if holds(list(found.values())):
-                    return
-            async with contextlib.aclosing(self.watch(plural)) as changes:
+            if holds(list(found.values())):
+                return
+            async with contextlib.aclosing(
+                self.watch(plural, listed["metadata"]["resourceVersion"])
+            ) as changes:
                 async for kind, item in changes:
                     found[item["metadata"]["uid"]] = item
                     if kind == "DELETED":

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import datetime
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -148,7 +148,7 @@ class PodController:
         self._servers: dict[str, web.AppRunner] = {}
         self._seen = api.store.rv
         self._changed = asyncio.Event()
-        self._addresses = iter(range(1, 60_000))
+        self._addresses = addresses()
         self._loop_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> PodController:
@@ -203,7 +203,7 @@ class PodController:
             await asyncio.sleep(self.delay)
             for reason, message in steps:
                 self._event(pod, reason, message)
-            ip = f"127.{os.getpid() % 250 + 2}.{(number := next(self._addresses)) // 250}.{number % 250 + 1}"
+            ip = next(self._addresses)
             if self.serve and not self.listen_delay:
                 await self._listen(uid, pod, ip)
             self._event(pod, "Started", "Started container notebook")
@@ -230,13 +230,26 @@ class PodController:
         self.api.store.create(EVENTS, pod["metadata"]["namespace"], make_event(pod, reason, message))
 
     async def _listen(self, uid: str, pod: dict[str, Any], ip: str) -> None:
-        async def answer(request: web.Request) -> web.Response:
-            return web.json_response({"version": "2.0"}, headers={"X-JupyterHub-Version": "5.0.0"})
-
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", answer)
-        runner = self._servers[uid] = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-        await runner.setup()
-        port = copy.copy(pod["spec"]["containers"][0]["ports"][0]["containerPort"])
-        await web.TCPSite(runner, ip, port, reuse_address=True).start()
+        port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+        self._servers[uid] = await serve_pod(ip, port)
         self.listening[pod["metadata"]["name"]] = asyncio.get_running_loop().time()
+
+
+def addresses() -> Iterator[str]:
+    """Yield addresses for pods, each in 127.0.0.0/8; those of another process are others."""
+    for number in range(1, 60_000):
+        yield f"127.{os.getpid() % 250 + 2}.{number // 250}.{number % 250 + 1}"
+
+
+async def serve_pod(ip: str, port: int) -> web.AppRunner:
+    """Answer at this address as a single-user server does, until the runner is cleaned up."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"version": "2.0"}, headers={"X-JupyterHub-Version": "5.0.0"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, ip, port, reuse_address=True).start()
+    return runner

@@ -50,3 +50,17 @@ async def watchdog_process(
             process.terminate()
         status = await asyncio.wait_for(process.wait(), 20)
     assert status == 0, (folder / "watchdog.log").read_text()
+
+
+def scaled_values(speed: float) -> list[str]:
+    """Return the chart's values: the defaults, at this speed."""
+    seconds = {
+        "interval": 10, "cooldown": 600, "settle": 60, "grace": 20,
+        "bounds.start_stuck": 60, "bounds.stop_stuck": 60, "bounds.ghost": 90, "bounds.hub_silent": 60,
+        "bounds.orphan": 300,
+    }  # fmt: skip
+    if speed == 1:
+        # the Hub of this test is not up for five minutes yet: its grace is the only thing that is not the default
+        return ["--set", "watchdog.grace=20"]
+    scaled = [f"--set-json=watchdog.{name}={value / speed}" for name, value in seconds.items()]
+    return [*scaled, "--set-json=watchdog.timeout=2.0"]  # a busy machine answers no faster

@@ -17,7 +17,7 @@ from tests.support.kube_pods import PodController
 from tests.support.kube_rbac import RBACProxy
 from tests.support.watch_chart import one, render
 from tests.support.watch_hub import HubDeployment, free_port, until
-from tests.support.watch_process import watchdog_process
+from tests.support.watch_process import scaled_values, watchdog_process
 from tests.support.watch_run import watching
 
 SLOW = pytest.mark.skipif(not os.environ.get("SLOW_TESTS"), reason="takes minutes: set SLOW_TESTS=1")
@@ -26,25 +26,11 @@ FAST = 10
 """In the short run all times of the watchdog's defaults are divided by this."""
 
 
-def values(speed):
-    """Return the chart's values: the defaults, at this speed."""
-    seconds = {
-        "interval": 10, "cooldown": 600, "settle": 60, "grace": 20,
-        "bounds.start_stuck": 60, "bounds.stop_stuck": 60, "bounds.ghost": 90, "bounds.hub_silent": 60,
-        "bounds.orphan": 300,
-    }  # fmt: skip
-    if speed == 1:
-        # the Hub of this test is not up for five minutes yet: its grace is the only thing that is not the default
-        return ["--set", "watchdog.grace=20"]
-    scaled = [f"--set-json=watchdog.{name}={value / speed}" for name, value in seconds.items()]
-    return [*scaled, "--set-json=watchdog.timeout=2.0"]  # a busy machine answers no faster
-
-
 @contextlib.asynccontextmanager
 async def installed(api, hub, folder, speed, *more):
     """Run the watchdog as the chart does; yields the address of its pages and the proxy that judges its rights."""
     # the schema forbids a cooldown under a minute, which a fast test needs
-    objects = render("--skip-schema-validation", *values(speed), *more, "--set", f"hub.apiUrl={hub.api_url}",
+    objects = render("--skip-schema-validation", *scaled_values(speed), *more, "--set", f"hub.apiUrl={hub.api_url}",
                      "--set", "binder.url=", namespace="default")  # fmt: skip
     config = json.loads(one(objects, "ConfigMap", "-watchdog")["data"]["watchdog_config.json"])
     deployment = one(objects, "Deployment")["spec"]["template"]["spec"]
