@@ -181,7 +181,7 @@ async def test_a_lease_that_is_deleted_with_the_release_does_not_come_back(names
 
 
 @contextlib.asynccontextmanager
-async def watching(namespace, hub, folder, identity):
+async def watching(namespace, hub, folder, identity, *arguments):
     """Run a watchdog as the installed chart describes it; yields what asks its pages."""
     folder.mkdir()
     (deployment,) = await namespace.items("deployments", "app.kubernetes.io/component=watchdog")
@@ -192,7 +192,7 @@ async def watching(namespace, hub, folder, identity):
             folder,
             deployment["spec"]["template"]["spec"]["containers"][0],
             json.loads(settings["data"]["watchdog_config.json"]),
-            *(f"--WatchdogApp.namespace={namespace.name}", f"--WatchdogApp.identity={identity}"),
+            *(f"--WatchdogApp.namespace={namespace.name}", f"--WatchdogApp.identity={identity}", *arguments),
             JUPYTERHUB_API_TOKEN=hub.watchdog_token,
             KUBECONFIG=str(await namespace.kubeconfig(folder, NAME)),
         ) as pages,
@@ -290,19 +290,24 @@ async def test_a_pod_that_the_hub_does_not_know_is_deleted_when_configured(names
 
 
 async def test_a_dry_run_tells_and_deletes_nothing(namespace, hub, tmp_path):
-    await install_fast(
-        namespace, hub, "--set", "watchdog.deleteOrphans=true", "--set", "watchdog.dryRun=true"
-    )
+    """Also where it had the rights."""
+    await install_fast(namespace, hub, "--set", "watchdog.deleteOrphans=true")
     await namespace.create("pods", server_pod("jupyter-nobody"))
-    async with watching(namespace, hub, tmp_path / "a", "watchdog-a") as page:
+    async with watching(namespace, hub, tmp_path / "a", "watchdog-a", "--dry-run") as page:
         await shows(page, lambda f: "orphan" in f["stands"], "the orphan is found")
         hub.freeze()
         event = await events_with(namespace, "WatchdogWouldRestart")
         await shows(page, lambda f: f["decision"]["action"] == "held_cooldown", "the round after it")
     assert event["involvedObject"]["uid"] == hub.pods[0]["metadata"]["uid"]
     assert hub.deleted == []
+    assert len(hub.pods) == 1
+
+
+async def test_a_release_that_runs_dry_may_not_delete(namespace, tmp_path):
+    await install(namespace, "--set", "watchdog.deleteOrphans=true", "--set", "watchdog.dryRun=true")
+    pod = await running_pod(namespace, "hub-1", LABELS)
     async with clients(namespace, tmp_path) as ours:
-        for pod in ("jupyter-nobody", hub.pods[0]["metadata"]["name"]):
-            with pytest.raises(ClusterTrouble) as refused:
-                await ours.cluster.delete_pod(pod, (await namespace.get("pods", pod))["metadata"]["uid"])
-            assert refused.value.status == 403
+        with pytest.raises(ClusterTrouble) as refused:
+            await ours.cluster.delete_pod("hub-1", pod["metadata"]["uid"])
+    assert refused.value.status == 403
+    assert await namespace.get("pods", "hub-1")
