@@ -32,14 +32,17 @@ check: $(VENV)/.installed
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 
-# The API server of the tests, and a real one, answer the same tests alike. Writes to the namespace `default`, and to
-# namespaces and nodes of the tests' own, which need no machine
-ON_A_CLUSTER := tests/kube/test_kube_api.py tests/kube/test_kube_cluster.py
+# The API server of the tests, and a real one, answer the same tests alike, before a real Hub too; the chart and the watchdog
+# are tested on the real one. Writes to the namespace `default`, and to namespaces and nodes that it makes, which need no
+# machine. Without a cluster: tools/control-plane.sh
+ON_BOTH := tests/kube/test_kube_api.py tests/kube/test_kube_cluster.py
 test-kubernetes: $(VENV)/.installed
 	@test -n "$$KUBECONFIG" || { echo "Set KUBECONFIG to a cluster that may be written to"; exit 1; }
-	@$(BIN)/python -m pytest $(ON_A_CLUSTER) $(ARGS)
+	@tools/helm.sh $(VENV)
+	@$(RUN) $(BIN)/python -m pytest $(ON_BOTH) $(ARGS)
 	@coproc kubectl proxy --port=0; proxy=$$COPROC_PID; trap 'kill $$proxy' EXIT; read -r line <&$${COPROC[0]}; \
-	KUBE_TEST_SERVER="http://$${line##* }" $(BIN)/python -m pytest $(ON_A_CLUSTER) $(ARGS)
+	KUBE_TEST_SERVER="http://$${line##* }" $(RUN) $(BIN)/python -m pytest $(ON_BOTH) \
+	  tests/chart/test_cluster.py tests/watchdog/test_cluster.py $(ARGS)
 
 bench: $(VENV)/.installed
 	@$(RUN) $(BIN)/python -m benchmarks $(ARGS)

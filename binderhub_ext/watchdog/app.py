@@ -36,6 +36,9 @@ class WatchdogApp(Settings):
     """Compares what a JupyterHub says with what its cluster says, and restarts a Hub that lost touch."""
 
     name = "binderhub_ext.watchdog"
+    description = (
+        "Compares what a JupyterHub says with what its cluster says, and restarts a Hub that lost touch."
+    )
 
     config_file = Unicode("", help="A configuration file in Python or JSON.").tag(config=True)
 

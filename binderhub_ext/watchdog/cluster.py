@@ -185,7 +185,7 @@ class Cluster:
                 "uid": pod.uid,
             },
             "reason": reason,
-            "message": message[:1000],  # the API server refuses more than 1024 bytes
+            "message": message[:1000],  # readers need not expect more than 1 kB (events.k8s.io/v1, `note`)
             "type": "Warning" if warning else "Normal",
             "source": {"component": COMPONENT},
             "reportingComponent": COMPONENT,

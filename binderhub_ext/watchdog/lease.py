@@ -144,11 +144,10 @@ class Lease:
         spec = self._lease.get("spec") or {}
         now = datetime.fromtimestamp(self.clock.time(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         taken = holder != spec.get("holderIdentity")
-        metadata: dict[str, Any] = {"name": self.name, "namespace": self.namespace}
-        if self._lease:
-            metadata["resourceVersion"] = self._version(self._lease)
+        # what others wrote on the Lease (Helm's labels and annotations) stays
+        metadata = {"name": self.name, "namespace": self.namespace, **(self._lease.get("metadata") or {})}
         restarts = self.history.written(self.clock.monotonic())
-        metadata["annotations"] = {RESTARTS: json.dumps(restarts)}
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), RESTARTS: json.dumps(restarts)}
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",

@@ -23,6 +23,7 @@ REAL = os.environ.get("KUBE_TEST_SERVER", "")
 own_server_only = pytest.mark.skipif(bool(REAL), reason="needs control of the API server")
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
+EVENTS = "/api/v1/namespaces/default/events"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
 
@@ -83,14 +84,14 @@ async def test_errors_are_statuses(kube):
     assert (status, error["reason"]) == (400, "BadRequest")
 
 
+def lease(kube, **metadata):
+    metadata = {"name": f"{kube.mark}-l", "labels": {"binderhub-ext-test": kube.mark}, **metadata}
+    spec = {"holderIdentity": "a"}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
 async def test_an_update_of_an_older_version_is_a_conflict(kube):
-    lease = {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": f"{kube.mark}-l", "labels": {"binderhub-ext-test": kube.mark}},
-        "spec": {"holderIdentity": "a"},
-    }
-    status, made = await ask(kube, "POST", LEASES, lease)
+    status, made = await ask(kube, "POST", LEASES, lease(kube))
     assert status == 201
     made["spec"]["holderIdentity"] = "b"
     path = f"{LEASES}/{kube.mark}-l"
@@ -99,6 +100,61 @@ async def test_an_update_of_an_older_version_is_a_conflict(kube):
     status, error = await ask(kube, "PUT", path, made)
     assert (status, error["reason"]) == (409, "Conflict")
     assert (await ask(kube, "GET", path))[1]["spec"]["holderIdentity"] == "b"
+
+
+async def test_an_update_of_a_lease_must_say_of_which_version(kube):
+    await ask(kube, "POST", LEASES, lease(kube))
+    status, error = await ask(kube, "PUT", f"{LEASES}/{kube.mark}-l", lease(kube))
+    assert (status, error["reason"]) == (422, "Invalid")
+    one = configmap(kube, "one")
+    await ask(kube, "POST", CONFIGMAPS, one)
+    assert (await ask(kube, "PUT", f"{CONFIGMAPS}/{kube.mark}-one", one))[0] == 200
+
+
+async def test_an_update_of_a_lease_that_is_gone_creates_it_unless_its_uid_is_given(kube):
+    path = f"{LEASES}/{kube.mark}-l"
+    _, made = await ask(kube, "POST", LEASES, lease(kube))
+    await ask(kube, "DELETE", path)
+    status, error = await ask(kube, "PUT", path, made)
+    assert (status, error["reason"]) == (409, "Conflict")
+    version = made["metadata"]["resourceVersion"]
+    status, again = await ask(kube, "PUT", path, lease(kube, resourceVersion=version))
+    assert (status, again["metadata"]["uid"] != made["metadata"]["uid"]) == (201, True)
+    status, error = await ask(kube, "PUT", f"{CONFIGMAPS}/{kube.mark}-one", configmap(kube, "one"))
+    assert (status, error["reason"]) == (404, "NotFound")
+
+
+async def test_what_is_sent_must_be_what_the_address_names(kube):
+    one = configmap(kube, "one")
+    assert (await ask(kube, "PUT", f"{CONFIGMAPS}/{kube.mark}-two", one))[0] == 400
+    elsewhere = {**one, "metadata": {**one["metadata"], "namespace": "kube-system"}}
+    assert (await ask(kube, "POST", CONFIGMAPS, elsewhere))[0] == 400
+    versioned = {**one, "metadata": {**one["metadata"], "resourceVersion": "5"}}
+    assert (await ask(kube, "POST", CONFIGMAPS, versioned))[0] == 500
+    about = {"involvedObject": {"kind": "Pod", "name": "a", "namespace": "kube-system"}, "reason": "R"}
+    event = {"metadata": one["metadata"], **about}
+    status, error = await ask(kube, "POST", EVENTS, event)
+    assert (status, error["reason"]) == (422, "Invalid")
+
+
+async def test_a_patch_says_which_kind_it_is(kube):
+    await create(kube, "one")
+    path, merge = f"{CONFIGMAPS}/{kube.mark}-one", "application/merge-patch+json"
+    for kind, expected in (("application/json", 415), (merge, 200)):
+        headers = {"Content-Type": kind}
+        async with kube.session.patch(path, data='{"data": {"a": "2"}}', headers=headers) as answer:
+            assert answer.status == expected
+    assert (await ask(kube, "GET", path))[1]["data"] == {"a": "2"}
+
+
+async def test_a_pod_on_no_node_is_deleted_at_once(kube):
+    name = f"{kube.mark}-pod"
+    spec = {"schedulerName": "nobody", "containers": [{"name": "c", "image": "example/image:1"}]}
+    metadata = {"name": name, "labels": {"binderhub-ext-test": kube.mark}}
+    status, pod = await ask(kube, "POST", PODS, {"metadata": metadata, "spec": spec})
+    assert (status, pod["status"]["phase"]) == (201, "Pending")
+    assert (await ask(kube, "DELETE", f"{PODS}/{name}"))[0] == 200
+    assert (await ask(kube, "GET", f"{PODS}/{name}"))[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -133,6 +189,11 @@ async def test_a_list_in_pages_is_one_consistent_state(kube):
         assert page["metadata"]["resourceVersion"] == first
         seen += [o["metadata"]["name"] for o in page["items"]]
     assert [name[-1] for name in seen] == list("abcde")
+
+
+async def test_a_page_that_never_was_is_refused(kube):
+    status, error = await ask(kube, "GET", CONFIGMAPS, limit="1", **{"continue": "nonsense"})
+    assert (status, error["reason"]) == (400, "BadRequest")
 
 
 async def test_a_watch_shows_what_changed_after_a_resource_version_and_ends_in_time(kube):

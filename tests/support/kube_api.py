@@ -26,6 +26,7 @@ from typing import Any
 from aiohttp import web
 
 from . import kube_control, kube_pods
+from .kube_checks import check_sent
 from .kube_faults import Fault, Faults, Rule
 from .kube_requests import Call, parse
 from .kube_selectors import BadSelector, Selector
@@ -248,6 +249,8 @@ class KubeAPI:
         if call.verb == "create" and call.subresource == "binding":
             store.merge(resource, key, {"spec": {"nodeName": body["target"]["name"]}})
             return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"}, status=201)
+        if call.verb in ("create", "update", "patch"):
+            check_sent(call, body, request.content_type)
         if call.verb == "create":
             return self._object(
                 call, store.create(resource, call.namespace or "", with_defaults(call, body)), 201
@@ -255,10 +258,9 @@ class KubeAPI:
         if call.verb == "update":
             if call.subresource == "status":
                 body = {**store.get(resource, key), "status": body.get("status", {})}
-            return self._object(call, store.update(resource, key, body))
+            status = 200 if key in store.state(resource) else 201
+            return self._object(call, store.update(resource, key, body), status)
         if call.verb == "patch":
-            if not isinstance(body, dict):
-                raise ApiError(415, "UnsupportedMediaType", "only merge patches are supported")
             if call.subresource == "status":
                 body = {"status": body.get("status", {})}
             return self._object(call, store.merge(resource, key, body))

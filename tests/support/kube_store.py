@@ -191,10 +191,22 @@ class Store:
         return self._write(resource, key, obj)
 
     def update(self, resource: Resource, key: Key, obj: dict[str, Any]) -> dict[str, Any]:
-        """Replace an object; a `resourceVersion` in it must be the present one (optimistic concurrency)."""
-        current = self.get(resource, key)
+        """Replace an object; a `resourceVersion` in it must be the present one (optimistic concurrency).
+
+        A Lease is replaced only by who says which version, and one that is not there is created.
+        Source: kubernetes `pkg/registry/coordination/lease/strategy.go`, `AllowUnconditionalUpdate` and
+        `AllowCreateOnUpdate`.
+        """
         obj = copy.deepcopy(obj)
         metadata = obj.setdefault("metadata", {})
+        if resource == LEASES and key not in self._objects.get(resource, {}):
+            if metadata.get("uid"):
+                raise ApiError(409, "Conflict", "Precondition failed: UID in object meta: ")
+            metadata.pop("resourceVersion", None)
+            return self.create(resource, key[0], obj)
+        current = self.get(resource, key)
+        if resource == LEASES and not metadata.get("resourceVersion"):
+            raise ApiError(422, "Invalid", "metadata.resourceVersion: must be specified for an update")
         for name in ("resourceVersion", "uid"):
             if metadata.get(name) and metadata[name] != current["metadata"][name]:
                 what = f'Operation cannot be fulfilled on {resource.plural} "{key[1]}"'

@@ -63,7 +63,10 @@ async def list_body(api: KubeAPI, call: Call, at: int | None) -> bytes:
         raise ApiError(400, "BadRequest", 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
     start = ""
     if token:
-        page = json.loads(base64.urlsafe_b64decode(token))
+        try:
+            page = json.loads(base64.urlsafe_b64decode(token))
+        except ValueError as error:
+            raise ApiError(400, "BadRequest", f"invalid continue token: {error}") from error
         rv, start = int(page["rv"]), page["start"]
     elif not asked:
         rv = api.store.rv

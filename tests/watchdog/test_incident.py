@@ -8,16 +8,17 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 
 import aiohttp
 import pytest
 
-from tests.support.kube_api import Fault, KubeAPI, Rule
+from tests.support.kube_api import LEASES, PODS, Fault, KubeAPI, Rule
 from tests.support.kube_pods import PodController
 from tests.support.kube_rbac import RBACProxy
-from tests.support.watch_chart import ROOT, one, render
+from tests.support.watch_chart import one, render
 from tests.support.watch_hub import HubDeployment, free_port, until
+from tests.support.watch_process import scaled_values, watchdog_process
+from tests.support.watch_run import watching
 
 SLOW = pytest.mark.skipif(not os.environ.get("SLOW_TESTS"), reason="takes minutes: set SLOW_TESTS=1")
 
@@ -25,56 +26,27 @@ FAST = 10
 """In the short run all times of the watchdog's defaults are divided by this."""
 
 
-def values(speed):
-    """Return the chart's values: the defaults, at this speed."""
-    seconds = {
-        "interval": 10, "cooldown": 600, "settle": 60, "grace": 20,
-        "bounds.start_stuck": 60, "bounds.stop_stuck": 60, "bounds.ghost": 90, "bounds.hub_silent": 60,
-        "bounds.orphan": 300,
-    }  # fmt: skip
-    if speed == 1:
-        # the Hub of this test is not up for five minutes yet: its grace is the only thing that is not the default
-        return ["--set", "watchdog.grace=20"]
-    scaled = [f"--set-json=watchdog.{name}={value / speed}" for name, value in seconds.items()]
-    return [*scaled, "--set-json=watchdog.timeout=2.0"]  # a busy machine answers no faster
-
-
 @contextlib.asynccontextmanager
 async def installed(api, hub, folder, speed, *more):
     """Run the watchdog as the chart does; yields the address of its pages and the proxy that judges its rights."""
     # the schema forbids a cooldown under a minute, which a fast test needs
-    objects = render("--skip-schema-validation", *values(speed), *more, "--set", f"hub.apiUrl={hub.api_url}",
+    objects = render("--skip-schema-validation", *scaled_values(speed), *more, "--set", f"hub.apiUrl={hub.api_url}",
                      "--set", "binder.url=", namespace="default")  # fmt: skip
     config = json.loads(one(objects, "ConfigMap", "-watchdog")["data"]["watchdog_config.json"])
-    container = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    port = free_port()
-    # what the pod's surroundings give it: a folder, a port, the API server's address
-    config["WatchdogApp"] |= {"evidence_dir": str(folder), "port": port, "ip": "127.0.0.1"}
-    (folder / "watchdog_config.json").write_text(json.dumps(config))
-    account = one(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
-    async with RBACProxy(api.url, objects, account) as rights:
-        with (folder / "watchdog.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(
-                    sys.executable,
-                    *container["command"][1:],
-                    "--config",
-                    str(folder / "watchdog_config.json"),
-                ),
-                *(f"--WatchdogApp.api_server={rights.url}", "--WatchdogApp.namespace=default"),
-                cwd=ROOT,
-                env={**os.environ, "JUPYTERHUB_API_TOKEN": hub.watchdog_token},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            yield f"http://127.0.0.1:{port}", rights
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            status = await asyncio.wait_for(process.wait(), 20)
-        assert status == 0, (folder / "watchdog.log").read_text()
+    deployment = one(objects, "Deployment")["spec"]["template"]["spec"]
+    create_leases(api, objects)
+    async with RBACProxy(api.url, objects, deployment["serviceAccountName"]) as rights:
+        # what the pod's surroundings give it: the API server's address and its namespace
+        where = (f"--WatchdogApp.api_server={rights.url}", "--WatchdogApp.namespace=default")
+        token = {"JUPYTERHUB_API_TOKEN": hub.watchdog_token}
+        async with watchdog_process(folder, deployment["containers"][0], config, *where, **token) as pages:
+            yield pages, rights
+
+
+def create_leases(api, objects):
+    for item in objects:
+        if item["kind"] == "Lease":
+            api.store.create(LEASES, "default", item)
 
 
 async def get(url):
@@ -155,7 +127,6 @@ async def test_the_rendered_rights_are_enough_and_not_more(tmp_path):
 @pytest.mark.timeout(60)
 async def test_rights_that_are_missing_are_told_and_not_fatal(tmp_path):
     """Without the right to delete pods the Hub is not restarted; the watchdog goes on and says why."""
-    from tests.support.watch_run import watching
 
     class SilentHub:
         api_url, watchdog_token = f"http://127.0.0.1:{free_port()}/hub/api", "token"
@@ -163,6 +134,7 @@ async def test_rights_that_are_missing_are_told_and_not_fatal(tmp_path):
     objects = render("--set", "watchdog.dryRun=true", namespace="default")  # its Role has no delete
     lease = one(objects, "Deployment")["metadata"]["name"]
     async with KubeAPI() as api, RBACProxy(api.url, objects, lease) as rights:
+        create_leases(api, objects)
         api.store.create(*hub_pod())
         async with watching(api, SilentHub, api_server=rights.url, lease_name=lease) as watchdog:
             await until(
@@ -177,8 +149,6 @@ async def test_rights_that_are_missing_are_told_and_not_fatal(tmp_path):
 
 
 def hub_pod():
-    from tests.support.kube_api import PODS
-
     status = {
         "phase": "Running",
         "containerStatuses": [{"name": "hub", "restartCount": 0, "state": {"running": {}}}],

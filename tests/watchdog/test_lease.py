@@ -143,6 +143,18 @@ async def test_an_annotation_that_cannot_be_read_is_no_history(api, lease_of, cl
     assert first.history.in_last_day(clock.now) == 0
 
 
+async def test_what_others_wrote_on_the_lease_stays(api, lease_of):
+    """Helm finds the objects of a release by such labels and annotations."""
+    metadata = {"name": NAME, "labels": {"by": "helm"}, "annotations": {"release": "care"}}
+    api.store.create(LEASES, "default", {"metadata": metadata})
+    lease = lease_of("a")
+    assert await lease.keep() is True
+    moment = await lease.note_restart()
+    written = stored(api)["metadata"]
+    assert written["labels"] == {"by": "helm"}
+    assert written["annotations"] == {"release": "care", RESTARTS: f"[{moment}]"}
+
+
 async def test_a_watchdog_that_waits_may_not_restart(lease_of):
     first, second = lease_of("a"), lease_of("b")
     await first.keep()
