@@ -105,6 +105,12 @@ def test_each_alert_has_a_summary_a_severity_and_its_section_of_the_runbook(aler
         assert alert["labels"]["severity"] in ("info", "warning", "critical")
 
 
+def test_without_an_address_of_the_runbook_no_alert_links_to_one():
+    rules = one(render("--set", "monitoring.rules.enabled=true"), "PrometheusRule")["spec"]
+    annotations = [set(rule["annotations"]) for group in rules["groups"] for rule in group["rules"]]
+    assert annotations and all(names == {"summary"} for names in annotations)
+
+
 def test_the_runbook_links_only_to_sections_that_it_has():
     text = (ROOT / "docs/runbook.md").read_text()
     sections = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", text, flags=re.M)}

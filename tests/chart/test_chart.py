@@ -240,6 +240,13 @@ def test_one_replica_has_no_disruption_budget():
     assert "PodDisruptionBudget" not in {o["kind"] for o in render()}
 
 
+def test_an_image_that_was_not_named_is_asked_for():
+    done = helm("template", "care", CHART)
+    assert done.returncode != 0
+    assert "image.name is not set" in done.stderr
+    assert helm("template", "care", CHART, "--set", "watchdog.enabled=false").returncode == 0
+
+
 def test_images_and_chart_have_one_version():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
