@@ -146,6 +146,19 @@ def test_the_schema_knows_no_value_that_does_not_exist():
     compare(json.loads((CHART / "values.schema.json").read_text()), values, ())
 
 
+def test_every_object_of_the_schema_is_strict_and_complete():
+    """A value that is misspelled is refused wherever it stands, and so is one that was taken out with `null`."""
+
+    def check(node, where):
+        if "properties" in node:
+            assert node.get("additionalProperties") is False, f"{where} takes names that do not exist"
+            assert set(node["required"]) == set(node["properties"]) - {"global"}, where
+        for name, child in node.get("properties", {}).items():
+            check(child, f"{where}.{name}")
+
+    check(json.loads((CHART / "values.schema.json").read_text()), "values")
+
+
 @pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
 def test_pods_pass_the_restricted_pod_security_standard(values):
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
