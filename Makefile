@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 # tests/kube measures times of a hundred milliseconds, and so has the machine for itself.
 test: check $(VENV)/.system
 	@$(RUN) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/kube $(ARGS)
-	@$(RUN) $(BIN)/python -m pytest tests/kube $(ARGS)
+	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile tests/kube $(ARGS)
 
 # With another BinderHub, such as a checkout of its main branch: make test-binderhub BINDERHUB=../binderhub
 test-binderhub: $(VENV)/.installed
@@ -34,12 +34,14 @@ check: $(VENV)/.installed
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports --no-cache
 
-# The API server of the tests, and a real one, answer the same tests alike; writes to the namespace `default`
+# The API server of the tests, and a real one, answer the same tests alike. Writes to the namespace `default`, and to
+# namespaces and nodes of the tests' own, which need no machine
+ON_A_CLUSTER := tests/kube/test_kube_api.py tests/kube/test_kube_cluster.py
 test-kubernetes: $(VENV)/.installed
 	@test -n "$$KUBECONFIG" || { echo "Set KUBECONFIG to a cluster that may be written to"; exit 1; }
-	@$(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
+	@$(BIN)/python -m pytest $(ON_A_CLUSTER) $(ARGS)
 	@coproc kubectl proxy --port=0; proxy=$$COPROC_PID; trap 'kill $$proxy' EXIT; read -r line <&$${COPROC[0]}; \
-	KUBE_TEST_SERVER="http://$${line##* }" $(BIN)/python -m pytest tests/kube/test_kube_api.py $(ARGS)
+	KUBE_TEST_SERVER="http://$${line##* }" $(BIN)/python -m pytest $(ON_A_CLUSTER) $(ARGS)
 
 bench: $(VENV)/.installed
 	@$(RUN) $(BIN)/python -m benchmarks $(ARGS)

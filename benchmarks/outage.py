@@ -9,7 +9,8 @@ from benchmarks.hub_load import clear
 from benchmarks.measure import Table, seconds
 from benchmarks.reader import LaunchFailed, launch
 from benchmarks.services import Bench, HubAddress
-from tests.support.fault_proxy import Down, FaultProxy
+from tests.support.fault_proxy import FaultProxy
+from tests.support.proxy_faults import Down
 
 
 async def run(bench: Bench) -> None:

@@ -61,7 +61,8 @@ class ReliableReflector(ResourceReflector):
         help="""
         The longest wait, in seconds, before the next attempt when the API server does not answer.
 
-        Default: 10, so that the cache is current soon after the API server is back.
+        Default: 10, so that the cache is current soon after the API server is back. Never more than the
+        inactivity limit.
         """,
     )
 
@@ -76,7 +77,8 @@ class ReliableReflector(ResourceReflector):
         self.cache = Cache(self._changed, packed=self.packed)
         super().__init__(*args, **kwargs)
         self.watch_task: asyncio.Task[None] | None = None
-        self.rounds = Rounds(first=min(0.25, self.backoff_limit), limit=self.backoff_limit)
+        limit = min(self.backoff_limit, self.silence)
+        self.rounds = Rounds(first=min(0.25, limit), limit=limit)
         self.last_error = ""
         self._started_at = self._current_at = self.clock.monotonic()
         self._nudged = asyncio.Event()

@@ -209,6 +209,35 @@ def test_the_rendered_configuration_is_one_that_the_watchdog_takes(tmp_path):
     assert app.hub_selector == "app=jupyterhub,component=hub"
 
 
+def test_every_setting_of_the_watchdog_reaches_it(tmp_path):
+    def other(value):
+        return (
+            not value
+            if isinstance(value, bool)
+            else value + 61
+            if isinstance(value, int)
+            else f"http://x{value}"
+        )
+
+    def trait(name):
+        return re.sub("([A-Z])", r"_\1", name).lower()
+
+    settings = yaml.safe_load((CHART / "values.yaml").read_text())["watchdog"]
+    plain = {name: other(value) for name, value in settings.items() if isinstance(value, (bool, int))}
+    plain |= {"enabled": True, "restartOn": ["ghost"]}
+    canary = {name: other(value) for name, value in settings["canary"].items()} | {"spec": "gh/a/b/HEAD"}
+    bounds = {name: other(value) for name, value in settings["bounds"].items()}
+    changed = {"watchdog": {**plain, "bounds": bounds, "canary": canary}}
+    (tmp_path / "values.json").write_text(json.dumps(changed))
+    objects = render("-f", tmp_path / "values.json")
+    config = json.loads(one(objects, "ConfigMap", "-watchdog")["data"]["watchdog_config.json"])["WatchdogApp"]
+    assert one(objects, "Deployment")["spec"]["replicas"] == plain.pop("replicas")
+    del plain["enabled"]
+    for name, value in [*plain.items(), *((f"canary_{name}", value) for name, value in canary.items())]:
+        assert config[trait(name)] == value, name
+    assert config["bounds"] == bounds
+
+
 def test_the_charts_defaults_are_the_watchdogs_own():
     rendered = json.loads(one(render(), "ConfigMap", "-watchdog")["data"]["watchdog_config.json"])[
         "WatchdogApp"

@@ -13,8 +13,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, Error, Page, async_playwright, expect
 
 from tests.support.browser import ARGUMENTS, chromium_path
-from tests.support.fault_proxy import CutEvents, FaultProxy
+from tests.support.fault_proxy import FaultProxy
 from tests.support.local_run import LocalRun, make_repository, server_api
+from tests.support.proxy_faults import CutEvents
 from tests.support.stack import read
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

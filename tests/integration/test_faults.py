@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.support.fault_proxy import (
+from tests.support.lanes import BOUNDS, LAUNCH_TIMEOUT, Lane, watch
+from tests.support.proxy_faults import (
     CutEvents,
     Down,
     Fault,
@@ -35,7 +36,6 @@ from tests.support.fault_proxy import (
     Timeout,
     Truncated,
 )
-from tests.support.lanes import BOUNDS, LAUNCH_TIMEOUT, Lane, watch
 from tests.support.stack import Event, Hub
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

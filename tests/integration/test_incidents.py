@@ -16,8 +16,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from tests.support.fault_proxy import Latency, Stalled, Status, Timeout
 from tests.support.lanes import BOUNDS, Lane, watch
+from tests.support.proxy_faults import Latency, Stalled, Status, Timeout
 from tests.support.stack import Event, Hub
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from binderhub_ext.errors import CATALOGUE
-from tests.support.fault_proxy import (
+from tests.support.lanes import BOUNDS, Lane, watch
+from tests.support.proxy_faults import (
     CutEvents,
     Down,
     Garbage,
@@ -30,7 +31,6 @@ from tests.support.fault_proxy import (
     Status,
     Timeout,
 )
-from tests.support.lanes import BOUNDS, Lane, watch
 from tests.support.stack import Hub, read
 
 LAUNCH_TIMEOUT = 10

@@ -14,8 +14,12 @@ from tests.support.kube_hub import TOKEN, HubProcess
 from tests.support.stack import Service, read
 
 BINDER = "import binderhub_ext.kube; binderhub_ext.kube.configure(c)\n"
-HANG = 8.0
-"""Seconds: longer than the Hub's start timeout here, as in the incident."""
+DEFAULTS = """
+for section in (c.KubeSpawner, c.ReliableKubeSpawner, c.ResourceReflector, c.ReliableReflector):
+    section.clear()
+c.KubeSpawner.namespace, c.KubeSpawner.image = "default", "example/image:1"
+"""
+"""No time of the Hub's or of the spawner's is scaled."""
 
 
 def before(hub: HubProcess, folder: Path) -> SimpleNamespace:
@@ -35,13 +39,22 @@ async def users(hub: HubProcess) -> dict[str, dict]:
     return {model["name"]: model["servers"] for model in models}
 
 
-@pytest.mark.parametrize("early", [3, 0], ids=["later on", "at its first list"])
+@pytest.mark.parametrize(
+    "early, seconds, more",
+    [
+        pytest.param(3, 8, "", id="later on"),
+        pytest.param(0, 8, "", id="at its first list"),
+        pytest.param(3, 60, DEFAULTS, id="for a minute, with all defaults"),
+    ],
+)
 async def test_everybody_gets_a_server_or_a_readable_error_and_nothing_is_left(
-    api, pods_run, tmp_path, early
+    api, pods_run, tmp_path, early, seconds, more
 ):
-    async with HubProcess(tmp_path, api.url, BINDER) as hub:
+    """Eight seconds are longer than the start timeout of the scaled Hub, as a minute was in the incident."""
+    async with HubProcess(tmp_path, api.url, BINDER + more) as hub:
         pid = hub.process.pid
-        service = await Service(before(hub, tmp_path), Launcher__launch_timeout=60).start()
+        limits = {} if more else {"Launcher__launch_timeout": 60}
+        service = await Service(before(hub, tmp_path), **limits).start()
         try:
             url = service.build_url(lines=0)
             running = await asyncio.gather(*(read(url) for _ in range(early)))
@@ -52,7 +65,7 @@ async def test_everybody_gets_a_server_or_a_readable_error_and_nothing_is_left(
             seen = asyncio.Event()
             caught = [
                 asyncio.create_task(
-                    read(url, seconds=100, until=lambda e: e.get("stage") == "launching" and seen.set())
+                    read(url, seconds=150, until=lambda e: e.get("stage") == "launching" and seen.set())
                 )
                 for _ in range(5)
             ]
@@ -61,7 +74,7 @@ async def test_everybody_gets_a_server_or_a_readable_error_and_nothing_is_left(
                 api.faults.add(Rule(Fault.HANG))
             api.faults.add(Rule(Fault.SILENT))
             pods_run.paused = True
-            await asyncio.sleep(HANG)
+            await asyncio.sleep(seconds)
             api.faults.clear()
             api.cut()
             pods_run.paused = False

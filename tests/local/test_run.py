@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import statistics
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -108,6 +112,40 @@ def test_a_repository_without_requirements_launches_in_seconds(run, tmp_path):
     events = run.launch(link_to(run, tmp_path / "plain"))
     ready(events)
     assert time.monotonic() - started < 10
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def first_connection(run: LocalRun, known: set[str]) -> float:
+    """Return the moment (`time.monotonic`) at which the next Jupyter Server accepted its first connection."""
+    while True:
+        family = psutil.Process(run.process.pid).children(recursive=True)
+        with contextlib.suppress(psutil.Error):
+            words = {word for process in family for word in process.cmdline()}
+            for word in words - known:
+                if word.startswith("--ServerApp.port="):
+                    known.add(word)
+                    port = int(word.partition("=")[2])
+                    while not accepts(port):
+                        time.sleep(0.002)
+                    return time.monotonic()
+        time.sleep(0.01)
+
+
+def test_a_launch_is_ready_within_150_ms_of_the_servers_first_accepted_connection(run, tmp_path):
+    make_repository(tmp_path / "quick", {"a.txt": "a"})
+    ready(run.launch(link_to(run, tmp_path / "quick")))
+    known = {word for process in run.family() for word in process.cmdline()}
+    delays = []
+    with ThreadPoolExecutor() as threads:
+        for _ in range(7):
+            accepted = threads.submit(first_connection, run, known)
+            ready(run.launch(link_to(run, tmp_path / "quick")))
+            delays.append(time.monotonic() - accepted.result(timeout=10))
+    assert statistics.median(delays) <= 0.15, delays
 
 
 def test_two_servers_do_not_share_files_and_leave_none(run, tmp_path):

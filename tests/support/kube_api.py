@@ -245,6 +245,9 @@ class KubeAPI:
             found = store.state(resource, cached).get(key) if cached is not None else None
             return self._object(call, found.object if found else store.get(resource, key))
         body = json.loads(await request.read() or b"{}")
+        if call.verb == "create" and call.subresource == "binding":
+            store.merge(resource, key, {"spec": {"nodeName": body["target"]["name"]}})
+            return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"}, status=201)
         if call.verb == "create":
             return self._object(
                 call, store.create(resource, call.namespace or "", with_defaults(call, body)), 201
@@ -256,6 +259,8 @@ class KubeAPI:
         if call.verb == "patch":
             if not isinstance(body, dict):
                 raise ApiError(415, "UnsupportedMediaType", "only merge patches are supported")
+            if call.subresource == "status":
+                body = {"status": body.get("status", {})}
             return self._object(call, store.merge(resource, key, body))
         grace = call.query.get("gracePeriodSeconds", body.get("gracePeriodSeconds"))
         how = {"grace": None if grace is None else int(grace), "preconditions": body.get("preconditions")}

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import datetime
-import os
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
 from .kube_store import EVENTS, PODS, ApiError, Change, now
+from .pod_servers import PodServers
 
 if TYPE_CHECKING:
     from .kube_api import KubeAPI
@@ -142,13 +139,10 @@ class PodController:
     ) -> None:
         self.api, self.delay, self.serve, self.listen_delay = api, delay, serve, listen_delay
         self.paused = False
-        self.listening: dict[str, float] = {}
-        """Pod name to the moment (`loop.time()`) of its server's first accepted connection."""
+        self.servers = PodServers()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._servers: dict[str, web.AppRunner] = {}
         self._seen = api.store.rv
         self._changed = asyncio.Event()
-        self._addresses = iter(range(1, 60_000))
         self._loop_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> PodController:
@@ -163,8 +157,11 @@ class PodController:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for runner in self._servers.values():
-            await runner.cleanup()
+        await self.servers.end_all()
+
+    @property
+    def listening(self) -> dict[str, float]:
+        return self.servers.listening
 
     async def _run(self) -> None:
         while True:
@@ -179,7 +176,7 @@ class PodController:
                 if change.before is None and change.last.object["status"].get("phase") == "Pending":
                     self._start(uid, self._live(change.key, uid))
                 elif change.after is None:
-                    self._start(uid, self._gone(uid))
+                    self._start(uid, self.servers.end(uid))
                 elif "deletionTimestamp" in change.last.object["metadata"]:
                     self._start(uid, self._terminate(change.key, uid))
             self._changed.clear()
@@ -203,40 +200,23 @@ class PodController:
             await asyncio.sleep(self.delay)
             for reason, message in steps:
                 self._event(pod, reason, message)
-            ip = f"127.{os.getpid() % 250 + 2}.{(number := next(self._addresses)) // 250}.{number % 250 + 1}"
+            ip = self.servers.address()
             if self.serve and not self.listen_delay:
-                await self._listen(uid, pod, ip)
+                await self.servers.begin(pod, ip)
             self._event(pod, "Started", "Started container notebook")
             self._update(key, {"status": running_status(pod, ip if self.serve else "10.0.0.1")})
             if self.serve and self.listen_delay:
                 await asyncio.sleep(self.listen_delay)
-                await self._listen(uid, pod, ip)
+                await self.servers.begin(pod, ip)
 
     async def _terminate(self, key: tuple[str, str], uid: str) -> None:
         await asyncio.sleep(self.delay)
-        await self._gone(uid)
+        await self.servers.end(uid)
         with contextlib.suppress(ApiError):
             self.api.store.delete(PODS, key, grace=0, preconditions={"uid": uid})
-
-    async def _gone(self, uid: str) -> None:
-        runner = self._servers.pop(uid, None)
-        if runner is not None:
-            await runner.cleanup()
 
     def _update(self, key: tuple[str, str], patch: dict[str, Any]) -> dict[str, Any]:
         return self.api.store.merge(PODS, key, patch)
 
     def _event(self, pod: dict[str, Any], reason: str, message: str) -> None:
         self.api.store.create(EVENTS, pod["metadata"]["namespace"], make_event(pod, reason, message))
-
-    async def _listen(self, uid: str, pod: dict[str, Any], ip: str) -> None:
-        async def answer(request: web.Request) -> web.Response:
-            return web.json_response({"version": "2.0"}, headers={"X-JupyterHub-Version": "5.0.0"})
-
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", answer)
-        runner = self._servers[uid] = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-        await runner.setup()
-        port = copy.copy(pod["spec"]["containers"][0]["ports"][0]["containerPort"])
-        await web.TCPSite(runner, ip, port, reuse_address=True).start()
-        self.listening[pod["metadata"]["name"]] = asyncio.get_running_loop().time()

@@ -13,10 +13,10 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from binderhub_ext.hub.http import ConnectionFailed, HTTPClient
-from tests.support.fault_proxy import (
+from tests.support.fault_proxy import FaultProxy
+from tests.support.proxy_faults import (
     CutEvents,
     Down,
-    FaultProxy,
     Garbage,
     Latency,
     LimitData,
