@@ -25,6 +25,9 @@ OLDEST = Gauge(
     PREFIX + "sign_oldest_seconds", "For how long the oldest subject has shown this sign", ["sign"]
 )
 STANDS = Gauge(PREFIX + "sign_stands", "1: this sign has been there for its whole bound", ["sign"])
+OLDEST_PENDING = Gauge(
+    PREFIX + "oldest_pending_seconds", "For how long the oldest start or stop has been pending", ["action"]
+)
 DECISIONS = Counter(PREFIX + "decisions", "Rounds by what was decided", ["action"])
 RESTARTS = Counter(
     PREFIX + "restarts", "Restarts of the Hub that were done, by the sign that stood longest", ["sign"]

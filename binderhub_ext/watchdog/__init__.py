@@ -8,6 +8,7 @@ It runs outside the Hub, and believes neither side alone::
     canary.py   one launch of its own  --+                        for how long
                                                                                   lease.py: who may, and
     evidence.py keeps what was seen before and after; web.py shows it             what was done before
+    pending.py  how old the Hub's starts and stops are, as a metric
 
-`signs.py` and `decisions.py` do no I/O and take their time from a clock that is handed in.
+`signs.py`, `decisions.py` and `pending.py` do no I/O and take their time from a clock that is handed in.
 """

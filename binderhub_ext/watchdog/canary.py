@@ -25,7 +25,8 @@ from .observations import CanaryResult
 log = logging.getLogger("binderhub_ext.watchdog")
 
 CLEAN_UP = 120.0
-"""Seconds for which the canary's user is asked to be removed."""
+"""Seconds for which the canary's user is asked to be removed, and no longer than a launch may take: a Hub that cannot
+stop a server must not keep the canary from noticing."""
 
 
 class CanaryFailed(Exception):
@@ -107,7 +108,9 @@ class Canary:
             code, detail, at_fault = failed.code, failed.detail, failed.hub_at_fault
         ended = self.clock.monotonic()
         user = user_of(url)
-        if user and not await self.hub.delete_user(user, Deadline.after(CLEAN_UP, self.clock)):
+        if user and not await self.hub.delete_user(
+            user, Deadline.after(min(CLEAN_UP, self.timeout), self.clock)
+        ):
             log.warning(
                 "The canary's user could not be removed: the token may lack delete:users, delete:servers"
             )

@@ -15,6 +15,7 @@ from .decisions import Action, Decider, Decision, orphans_to_delete
 from .evidence import Evidence
 from .lease import Lease
 from .observations import Observation
+from .pending import PendingAges
 from .signs import Finding, Sign, SignTracker
 
 log = logging.getLogger("binderhub_ext.watchdog")
@@ -64,6 +65,7 @@ class Watchdog:
     last_observation: Observation | None = None
     last_decision: Decision = field(default_factory=lambda: Decision(Action.NONE))
     findings: list[Finding] = field(default_factory=list)
+    pending: PendingAges = field(default_factory=PendingAges)
     _recovery: Recovery | None = None
     _task: asyncio.Task[None] | None = None
     _ending: bool = False
@@ -203,6 +205,8 @@ class Watchdog:
         metrics.ANSWERS.labels("hub").set(obs.hub is not None)
         metrics.ANSWERS.labels("api_server").set(obs.cluster is not None)
         metrics.ANSWERS.labels("service").set(not obs.launches_error)
+        for action, seconds in self.pending.update(obs).items():
+            metrics.OLDEST_PENDING.labels(action).set(seconds)
         for sign in Sign:
             found = [finding for finding in self.findings if finding.sign is sign]
             metrics.SUBJECTS.labels(sign.value).set(len(found))

@@ -7,44 +7,33 @@ import subprocess
 
 import pytest
 import yaml
-from prometheus_client import Counter, Gauge, Histogram
 
-import binderhub_ext.watchdog.watch  # noqa: F401  (creates the label values)
-from binderhub_ext.metrics import watchdog as watchdog_metrics
+from binderhub_ext.kube.rounds import Outcome
+from tests.support.promql import uses
+from tests.support.registries import registered
 from tests.support.watch_chart import CHART, ROOT, one, render
 
 RUNBOOK = "https://example.org/runbook"
 TESTS = ROOT / "tests/chart/alerts_test.yaml"
 
-# what the service and the Hub expose, beside BinderHub's own (binderhub.builder) and the watchdog's
-ELSEWHERE = {
-    "binderhub_launch_time_seconds_bucket",
-    "binderhub_build_count_total",
-    "binderhub_inprogress_builds",
-    "binderhub_inprogress_launches",
-    "binderhub_ext_stage_seconds_bucket",
-    "binderhub_ext_failures_total",
-    "binderhub_ext_watchers",
-    "binderhub_ext_reconnects_total",
-    "binderhub_ext_resumed_launches_total",
-    "binderhub_ext_queue_length",
-    "binderhub_ext_hub_breaker_state",
-    "binderhub_ext_cleanup_backlog",
-    "binderhub_ext_cleanup_oldest_seconds",
-    "binderhub_ext_launch_outcomes_total",
-    "binderhub_ext_reflector_age_seconds",
-    "binderhub_ext_reflector_restarts_total",
-    "binderhub_ext_hub_oldest_pending_seconds",
+# labels that Prometheus adds to every sample of a pod
+OF_THE_TARGET = {"namespace", "pod"}
+
+# values of labels that come with the work, and not when the process starts
+LATER = {
+    "binderhub_launch_time_seconds_bucket": {"status": {"success", "failure"}},
+    "binderhub_ext_reflector_watch_restarts_total": {
+        "kind": {"pods", "events"},
+        "reason": {outcome.value for outcome in Outcome},
+    },
+    "binderhub_ext_reflector_age_seconds": {"kind": {"pods", "events"}},
 }
 
 
-def own_metrics():
-    """Return every sample name that the watchdog exposes."""
-    names = set()
-    for metric in vars(watchdog_metrics).values():
-        if isinstance(metric, (Counter, Gauge, Histogram)):
-            names |= {sample.name for family in metric.collect() for sample in family.samples}
-    return names
+@pytest.fixture(scope="module")
+def metrics():
+    """What the processes of this project register, by the names of the samples."""
+    return registered()
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +105,12 @@ def test_each_alert_has_a_summary_a_severity_and_its_section_of_the_runbook(aler
         assert alert["labels"]["severity"] in ("info", "warning", "critical")
 
 
+def test_without_an_address_of_the_runbook_no_alert_links_to_one():
+    rules = one(render("--set", "monitoring.rules.enabled=true"), "PrometheusRule")["spec"]
+    annotations = [set(rule["annotations"]) for group in rules["groups"] for rule in group["rules"]]
+    assert annotations and all(names == {"summary"} for names in annotations)
+
+
 def test_the_runbook_links_only_to_sections_that_it_has():
     text = (ROOT / "docs/runbook.md").read_text()
     sections = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", text, flags=re.M)}
@@ -138,26 +133,41 @@ def expressions():
             yield panel["title"], target["expr"]
 
 
-def test_alerts_and_dashboard_use_only_metrics_that_exist():
-    known = ELSEWHERE | own_metrics()
-    for where, expression in expressions():
-        used = set(re.findall(r"\bbinderhub_\w+", expression))
-        assert used, f"{where}: no metric"
-        assert used <= known, f"{where}: {used - known}"
+def series():
+    for case in yaml.safe_load(TESTS.read_text())["tests"]:
+        for item in case["input_series"]:
+            yield case["name"], item["series"]
 
 
-def test_labels_in_expressions_have_values_that_exist():
-    from binderhub_ext.watchdog.decisions import Action
-    from binderhub_ext.watchdog.signs import Sign
+EXPRESSIONS = [*expressions(), *series()]
 
-    for _, expression in expressions():
-        for name, values in re.findall(r'(sign|action|side)!?=~?"([^"]+)"', expression):
-            known = {
-                "sign": {sign.value for sign in Sign},
-                "action": {action.value for action in Action} | {"start", "stop"},
-                "side": {"hub", "api_server", "service"},
-            }[name]
-            assert set(values.split("|")) <= known
+
+@pytest.mark.parametrize("where, expression", EXPRESSIONS, ids=[where for where, _ in EXPRESSIONS])
+def test_metrics_and_labels_are_ones_that_a_process_registers(metrics, where, expression):
+    """Also those of the alerts' unit tests, which would pass with a metric that is made up."""
+    found = uses(expression)
+    assert found, "no metric"
+    for use in found:
+        assert use.metric in metrics, f"nothing registers {use.metric}"
+        labels = metrics[use.metric].labels
+        assert use.grouped | set(use.matched) <= set(labels) | OF_THE_TARGET
+        for label, values in use.matched.items():
+            if label in labels and label != "le":
+                known = {*labels[label], *LATER.get(use.metric, {}).get(label, ())}
+                assert not known or values <= known, f"{label} is never {values - known}"
+
+
+def test_legends_name_labels_that_are_left_after_grouping():
+    for panel in json.loads((CHART / "files/dashboard.json").read_text())["panels"]:
+        for target in panel["targets"]:
+            left = set.union(*(use.grouped for use in uses(target["expr"])))
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= left, panel["title"]
+
+
+def test_the_dashboards_choice_of_a_namespace_reads_a_metric_that_exists(metrics):
+    for choice in json.loads((CHART / "files/dashboard.json").read_text())["templating"]["list"]:
+        for metric, label in re.findall(r"label_values\((\w+), (\w+)\)", choice["query"]):
+            assert label in {*metrics[metric].labels, *OF_THE_TARGET}
 
 
 def test_the_dashboard_is_json_that_grafana_takes():

@@ -146,6 +146,19 @@ def test_the_schema_knows_no_value_that_does_not_exist():
     compare(json.loads((CHART / "values.schema.json").read_text()), values, ())
 
 
+def test_every_object_of_the_schema_is_strict_and_complete():
+    """A value that is misspelled is refused wherever it stands, and so is one that was taken out with `null`."""
+
+    def check(node, where):
+        if "properties" in node:
+            assert node.get("additionalProperties") is False, f"{where} takes names that do not exist"
+            assert set(node["required"]) == set(node["properties"]) - {"global"}, where
+        for name, child in node.get("properties", {}).items():
+            check(child, f"{where}.{name}")
+
+    check(json.loads((CHART / "values.schema.json").read_text()), "values")
+
+
 @pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
 def test_pods_pass_the_restricted_pod_security_standard(values):
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted"""
@@ -196,6 +209,35 @@ def test_the_rendered_configuration_is_one_that_the_watchdog_takes(tmp_path):
     assert app.hub_selector == "app=jupyterhub,component=hub"
 
 
+def test_every_setting_of_the_watchdog_reaches_it(tmp_path):
+    def other(value):
+        return (
+            not value
+            if isinstance(value, bool)
+            else value + 61
+            if isinstance(value, int)
+            else f"http://x{value}"
+        )
+
+    def trait(name):
+        return re.sub("([A-Z])", r"_\1", name).lower()
+
+    settings = yaml.safe_load((CHART / "values.yaml").read_text())["watchdog"]
+    plain = {name: other(value) for name, value in settings.items() if isinstance(value, (bool, int))}
+    plain |= {"enabled": True, "restartOn": ["ghost"]}
+    canary = {name: other(value) for name, value in settings["canary"].items()} | {"spec": "gh/a/b/HEAD"}
+    bounds = {name: other(value) for name, value in settings["bounds"].items()}
+    changed = {"watchdog": {**plain, "bounds": bounds, "canary": canary}}
+    (tmp_path / "values.json").write_text(json.dumps(changed))
+    objects = render("-f", tmp_path / "values.json")
+    config = json.loads(one(objects, "ConfigMap", "-watchdog")["data"]["watchdog_config.json"])["WatchdogApp"]
+    assert one(objects, "Deployment")["spec"]["replicas"] == plain.pop("replicas")
+    del plain["enabled"]
+    for name, value in [*plain.items(), *((f"canary_{name}", value) for name, value in canary.items())]:
+        assert config[trait(name)] == value, name
+    assert config["bounds"] == bounds
+
+
 def test_the_charts_defaults_are_the_watchdogs_own():
     rendered = json.loads(one(render(), "ConfigMap", "-watchdog")["data"]["watchdog_config.json"])[
         "WatchdogApp"
@@ -238,6 +280,13 @@ def test_a_dry_run_may_not_delete_pods():
 
 def test_one_replica_has_no_disruption_budget():
     assert "PodDisruptionBudget" not in {o["kind"] for o in render()}
+
+
+def test_an_image_that_was_not_named_is_asked_for():
+    done = helm("template", "care", CHART)
+    assert done.returncode != 0
+    assert "image.name is not set" in done.stderr
+    assert helm("template", "care", CHART, "--set", "watchdog.enabled=false").returncode == 0
 
 
 def test_images_and_chart_have_one_version():

@@ -63,10 +63,16 @@ def test_the_watchdogs_token_is_the_one_that_the_upstream_chart_makes():
 def test_images_have_the_version_of_the_chart():
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert UPSTREAM["image"]["tag"] == UPSTREAM["jupyterhub"]["hub"]["image"]["tag"] == version
-    assert (
-        UPSTREAM["jupyterhub"]["hub"]["image"]["name"]
-        == yaml.safe_load((CHART / "values.yaml").read_text())["image"]["name"]
-    )
+
+
+def test_images_are_named_as_they_are_built_and_their_registry_is_left_to_the_operator():
+    press = yaml.safe_load((ROOT / "helm-chart/chartpress.yaml").read_text())["charts"][0]
+    built = {press["imagePrefix"] + image for image in press["images"]}
+    named = [UPSTREAM["image"]["name"], UPSTREAM["jupyterhub"]["hub"]["image"]["name"]]
+    assert {name.removeprefix("REGISTRY/") for name in named} == built
+    for name in named:
+        # a reference with capitals is refused at once: forgetting to write one's own cannot pull from elsewhere
+        assert re.match(r"REGISTRY/[a-z0-9-]+$", name)
 
 
 def test_ingress_annotations_say_what_the_tested_nginx_settings_say():

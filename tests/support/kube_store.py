@@ -179,7 +179,11 @@ class Store:
                 raise ApiError(
                     422, "Invalid", "metadata.name: Required value: name or generateName is required"
                 )
-            metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
+            # as the API server does: one that is taken is not used
+            while not metadata.get("name") or (namespace, metadata["name"]) in self._objects.get(
+                resource, {}
+            ):
+                metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
         key = (namespace, metadata["name"])
         if key in self._objects.get(resource, {}):
             details = {"name": key[1], "group": resource.group, "kind": resource.plural}

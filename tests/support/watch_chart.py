@@ -26,8 +26,9 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def render(*arguments: str | Path, release: str = "care", namespace: str = "binder") -> list[dict[str, Any]]:
-    """Return the objects that the chart makes."""
-    done = helm("template", release, CHART, "--namespace", namespace, *arguments)
+    """Return the objects that the chart makes; the image is named, because it has no default."""
+    named = ("--set", "image.name=registry.example.org/k8s-hub-ext")
+    done = helm("template", release, CHART, "--namespace", namespace, *named, *arguments)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
 

@@ -3,7 +3,17 @@
 import json
 import os
 
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
 from tests.support.watch_proxy import MemoryProxy
+
+
+@event.listens_for(Engine, "connect")
+def no_waiting_for_the_disk(connection, _):
+    """The Hub commits a dozen times for each start and stop; its database need not outlive the machine."""
+    connection.execute("PRAGMA synchronous = OFF")
+
 
 facts = json.loads(os.environ["WATCH_HUB"])
 c = get_config()  # noqa: F821

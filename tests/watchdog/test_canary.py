@@ -1,6 +1,7 @@
 """The canary, through a real service and a real Hub: it launches, opens the server, and leaves nothing behind."""
 
 import asyncio
+import time
 
 import aiohttp
 import pytest
@@ -64,6 +65,13 @@ async def test_a_launch_without_an_end_is_given_up_at_its_time(hub, service):
     assert result.code == "canary.timeout"
     assert result.hub_at_fault is True
     assert 3.0 <= result.seconds < 5.0
+
+
+async def test_a_server_that_does_not_stop_holds_it_back_for_no_longer_than_a_launch(hub, service):
+    spec, began = spec_of(service, name="canary", lines=0, spawn="hang-stop", hang=20), time.monotonic()
+    result = await launch(hub, service.url, spec, timeout=6.0)
+    assert result.ok
+    assert time.monotonic() - began < 2 * 6.0 + 1.0
 
 
 async def serve(handler):

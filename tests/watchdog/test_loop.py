@@ -5,15 +5,16 @@ import asyncio
 import aiohttp
 import pytest
 from aiohttp import web
-from prometheus_client import generate_latest
+from prometheus_client import REGISTRY, generate_latest
 
+from binderhub_ext.metrics.watchdog import PREFIX
 from binderhub_ext.watchdog.decisions import Action
 from binderhub_ext.watchdog.evidence import KEEP, Evidence
 from binderhub_ext.watchdog.hub import Hub, HubRefused, HubSilent
 from binderhub_ext.watchdog.restart import RunCommand
 from binderhub_ext.watchdog.watch import Decision
 from binderhub_ext.watchdog.web import health, make_pages
-from tests.support.kube_api import PODS, KubeAPI
+from tests.support.kube_api import LEASES, PODS, KubeAPI
 from tests.support.watch_hub import free_port, until
 from tests.support.watch_looks import look
 from tests.support.watch_run import told, watching
@@ -66,6 +67,30 @@ async def test_the_next_watchdog_keeps_the_cooldown_of_the_one_before():
             await until(lambda: second.last_decision.action is Action.HELD_COOLDOWN, 20, "the second holds")
             assert second.decider.history.in_last_day(second.clock.monotonic()) == 1
         assert api.pods() == ["hub-2"]
+
+
+async def test_a_watchdog_that_was_followed_while_it_looked_restarts_nothing():
+    """What it decides after that look, it decides as the leader; the write into the Lease tells it better."""
+    async with KubeAPI() as api:
+        create_hub_pod(api)
+        async with watching(api, NoHub()) as watchdog:
+            real_look, errors = watchdog.look, restart_errors()
+
+            async def slow_look():
+                seen = await real_look()
+                for key in api.store.state(LEASES):
+                    api.store.merge(LEASES, key, {"spec": {"holderIdentity": "watchdog-2"}})
+                return seen
+
+            watchdog.look = slow_look
+            await until(lambda: restart_errors() > errors, 40, "a restart is decided and not done")
+        assert not api.received("delete", "pods")
+        assert "WatchdogRestart" not in told(api)
+        assert watchdog.decider.history.in_last_day(watchdog.clock.monotonic()) == 0
+
+
+def restart_errors():
+    return REGISTRY.get_sample_value(f"{PREFIX}restart_errors_total")
 
 
 async def test_pages_tell_health_evidence_and_metrics():

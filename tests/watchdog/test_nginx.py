@@ -1,9 +1,7 @@
-"""Event streams through Debian's nginx: with the shipped settings, and with nginx's defaults.
+"""Event streams through Debian's nginx, in real time: with the shipped settings, and with nginx's own defaults.
 
-What is scaled: a launch of three minutes with silent minutes in it takes nine seconds here, so that every time is
-divided by twenty: the service's keep-alive (15 s) and nginx's default `proxy_read_timeout` (60 s), which is written
-out as 3 s where nginx's defaults are tested. The shipped settings are used as they are. With SLOW_TESTS=1 nothing is
-scaled.
+A launch of more than three minutes, silent for 65 s three times: longer than nginx's default `proxy_read_timeout` of
+60 s. Three such launches run at the same time, each through an nginx of its own, and nearly all of it is waiting.
 """
 
 from __future__ import annotations
@@ -12,22 +10,27 @@ import asyncio
 import contextlib
 import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import pytest
+import pytest_asyncio
 
 from tests.support.processes import Process, free_port
-from tests.support.stack import Service, stream
+from tests.support.stack import Event, Hub, Service, stream
 from tests.support.watch_chart import ROOT
 
-SHIPPED = ROOT / "helm-chart/values/nginx-location.conf"
-SPEEDS = [
-    pytest.param(20, id="twenty times as fast"),
-    pytest.param(
-        1, id="in real time", marks=pytest.mark.skipif(not os.environ.get("SLOW_TESTS"), reason="9 minutes")
-    ),
-]
-pytestmark = pytest.mark.timeout(400)
+SHIPPED = (ROOT / "helm-chart/values/nginx-location.conf").read_text()
+NGINX_DEFAULTS = ""
+
+NGINX_TIMEOUT = 60.0
+"""nginx's default `proxy_read_timeout`, in seconds."""
+
+SILENCE = NGINX_TIMEOUT + 5.0
+"""Seconds of building after each of two lines, and of starting the server."""
+
+pytestmark = [pytest.mark.minutes, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
 @contextlib.asynccontextmanager
@@ -55,78 +58,107 @@ async def nginx(folder: Path, upstream: int, location: str):
         process.kill()
 
 
-async def launch(url: str, seconds: float):
-    """Follow a stream as a browser does; return the events and how many connections it took."""
-    events, last, connections = [], "", 0
-    deadline = asyncio.get_running_loop().time() + seconds
-    while asyncio.get_running_loop().time() < deadline:
-        connections += 1
-        with contextlib.suppress(Exception):  # noqa: BLE001 - however a proxy cuts it: a browser comes back
-            async with stream(url, last_event_id=last) as (answer, incoming):
-                assert answer.status in (200, 502, 504)
-                async for event in incoming:
-                    events.append(event)
-                    last = event.id or last
-                    if event["phase"] in ("ready", "failed"):
-                        return events, connections
-        await asyncio.sleep(0.1)
-    raise AssertionError(
-        f"no end after {seconds} s and {connections} connections; the last events: {events[-3:]}"
+@dataclass
+class Arrival:
+    """How a launch came through.
+
+    Attributes
+    ----------
+    at : list of float
+        Seconds from the first connection to the arrival of each event.
+    connections : int
+        How many it took.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+    connections: int = 0
+
+    async def follow(self, url: str, seconds: float) -> Arrival:
+        """Follow a stream as a browser does, to its last event."""
+        loop, last = asyncio.get_running_loop(), ""
+        began = loop.time()
+        while loop.time() < began + seconds:
+            self.connections += 1
+            # a proxy may cut a stream in the middle of a chunk: a browser comes back
+            with contextlib.suppress(aiohttp.ClientError):
+                async with stream(url, last_event_id=last) as (answer, incoming):
+                    assert answer.status in (200, 502, 504)
+                    async for event in incoming:
+                        self.events.append(event)
+                        self.at.append(loop.time() - began)
+                        last = event.id or last
+                        if event["phase"] in ("ready", "failed"):
+                            return self
+            await asyncio.sleep(0.1)
+        raise AssertionError(
+            f"no end after {seconds} s and {self.connections} connections: {self.events[-3:]}"
+        )
+
+    def check(self) -> None:
+        """Check that every event came, and once."""
+        assert self.events[-1]["phase"] == "ready", self.events[-1]
+        ids = [event.id for event in self.events]
+        assert len(ids) == len(set(ids)), "an event came twice"
+        lines = [event["message"] for event in self.events if event["message"].startswith("line ")]
+        assert lines == ["line 0\n", "line 1\n"]
+        silences = [after - before for before, after in zip(self.at, self.at[1:], strict=False)]
+        assert sum(seconds > NGINX_TIMEOUT for seconds in silences) == 3
+        late = [
+            at - event["elapsed"]
+            for event, at in zip(self.events, self.at, strict=True)
+            if "elapsed" in event
+        ]
+        assert max(late) < NGINX_TIMEOUT / 4, "events were held back"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hub(tmp_path_factory):
+    hub = await Hub(tmp_path_factory.mktemp("nginx-hub"), start_timeout=120).start()
+    yield hub
+    hub.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def arrivals(hub, tmp_path_factory):
+    """Three launches at the same time, by name."""
+
+    async def launch(name: str, location: str, **settings: float) -> tuple[str, Arrival]:
+        service = Service(hub, f"behind-nginx-{name}", **settings)
+        try:
+            await service.start()
+            link = service.build_url(name=name, lines=2, every=SILENCE, spawn=SILENCE)
+            async with nginx(tmp_path_factory.mktemp(name), service.port, location) as at:
+                url = at + link.removeprefix(service.url)
+                return name, await Arrival().follow(url, 3 * SILENCE + 45)
+        finally:
+            service.stop()
+
+    return dict(
+        await asyncio.gather(
+            launch("shipped", SHIPPED),
+            launch("defaults", NGINX_DEFAULTS),
+            # without a keep-alive nginx gives up in each silent minute
+            launch("cut", NGINX_DEFAULTS, Launcher__keepalive_interval=1000.0),
+        )
     )
 
 
-@contextlib.asynccontextmanager
-async def serving(hub, speed, keepalive):
-    service = await Service(
-        hub, f"behind-nginx-{keepalive}", Launcher__keepalive_interval=keepalive / speed
-    ).start()
-    try:
-        yield service
-    finally:
-        service.stop()
+async def test_with_the_shipped_settings_a_launch_arrives_over_one_connection(arrivals):
+    arrivals["shipped"].check()
+    assert arrivals["shipped"].connections == 1
 
 
-def silent_minutes(service, at, name, speed):
-    """Return the link of a launch of three minutes: two silent minutes of building, and one of starting."""
-    path = service.build_url(name=name, lines=2, every=60 / speed, spawn=60 / speed).removeprefix(service.url)
-    return at + path
+async def test_with_nginx_defaults_a_launch_arrives_too(arrivals):
+    arrivals["defaults"].check()
 
 
-def check(events, hub):
-    assert events[-1]["phase"] == "ready", events[-1]
-    ids = [event.id for event in events]
-    assert len(ids) == len(set(ids)), "an event came twice"
-    lines = [event["message"] for event in events if event["message"].startswith("line ")]
-    assert lines == ["line 0\n", "line 1\n"]
+async def test_with_nginx_defaults_and_no_keep_alive_it_arrives_by_reconnecting(arrivals):
+    arrivals["cut"].check()
+    assert arrivals["cut"].connections >= 4
 
 
-@pytest.mark.parametrize("speed", SPEEDS)
-async def test_with_the_shipped_settings_a_launch_arrives_over_one_connection(hub, tmp_path, speed):
-    async with serving(hub, speed, 15) as service:
-        async with nginx(tmp_path, service.port, SHIPPED.read_text()) as at:
-            events, connections = await launch(
-                silent_minutes(service, at, "shipped", speed), 400 / speed + 20
-            )
-    check(events, hub)
-    assert connections == 1
-    assert len(await hub.users()) == 1
-
-
-@pytest.mark.parametrize("speed", SPEEDS)
-async def test_with_nginx_defaults_the_keep_alive_holds_the_connection(hub, tmp_path, speed):
-    async with serving(hub, speed, 15) as service:
-        async with nginx(tmp_path, service.port, f"proxy_read_timeout {60 // speed}s;") as at:
-            events, _ = await launch(silent_minutes(service, at, "defaults", speed), 400 / speed + 20)
-    check(events, hub)
-    assert len(await hub.users()) == 1
-
-
-@pytest.mark.parametrize("speed", SPEEDS)
-async def test_with_nginx_defaults_and_no_keep_alive_it_arrives_by_reconnecting(hub, tmp_path, speed):
-    """The keep-alive is set so long that nginx gives up first, in every silent minute."""
-    async with serving(hub, speed, 1000) as service:
-        async with nginx(tmp_path, service.port, f"proxy_read_timeout {50 // speed}s;") as at:
-            events, connections = await launch(silent_minutes(service, at, "cut", speed), 400 / speed + 20)
-    check(events, hub)
-    assert connections >= 3
-    assert len(await hub.users()) == 1
+async def test_coming_back_starts_no_second_server(hub, arrivals):
+    assert len(await hub.users()) == len(arrivals)
+    for name in arrivals:
+        assert [user["name"] for user in await hub.users() if name in user["name"]], name
