@@ -275,6 +275,15 @@ def new_reference() -> str:
     return secrets.token_hex(4)
 
 
+def on_one_line(error: BaseException) -> str:
+    """Return an exception's class and words for a line of the log, at most 1,000 characters.
+
+    Its `repr` would not do: exceptions of the Kubernetes clients say nothing there.
+    """
+    words = " ".join(str(error).split())[:1000]
+    return f"{type(error).__name__}: {words}" if words else repr(error)
+
+
 @dataclass
 class LaunchError(Exception):
     """A launch ends with a row of the catalogue.

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from tornado.log import app_log
 
-from binderhub_ext.errors import LaunchError
-from binderhub_ext.launch.builds import Build
+from binderhub_ext.errors import LaunchError, on_one_line
+from binderhub_ext.launch.build import Build
 from binderhub_ext.launch.narrator import PROGRESS, Narrator, Stage
 from binderhub_ext.launch.request import LaunchRequest, Services
 from binderhub_ext.launch.server import LaunchServer, server_options
@@ -91,7 +91,7 @@ class Launch:
         app_log.warning(
             "Launch of %s %s while %s after %.1f s: %s%s%s",
             self.request, outcome, stage.value, self._say.elapsed, error,
-            f" ({cause!r})" if cause is not None else "", self._retries(),
+            f" ({on_one_line(cause)})" if cause is not None else "", self._retries(),
             # what is in the catalogue is an answer, not a crash
             exc_info=cause if error.code == "internal" else None,
         )  # fmt: skip

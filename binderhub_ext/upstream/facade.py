@@ -97,8 +97,12 @@ class Upstream(Repositories):
         return self._settings["build_pool"]
 
     async def new_build(self, repository: Repository, sink: BuildSink, binder_url: str) -> Any:
-        """Make a builder: an object with `submit`, `stream_logs` (both blocking) and `stop`."""
+        """Make a builder: an object with `submit`, `stream_logs`, `cleanup` (all blocking) and `stop`."""
         return await make_builder(self._app, self.build_class, repository, sink, binder_url)
+
+    async def remove_build(self, builder: Any) -> None:
+        """Delete what a builder runs in, its pod: `stop` ends only the watching. Raises what its client raises."""
+        await self._in_thread(builder.cleanup)
 
     def emit_launch_event(
         self, repository: Repository, *, host: str, request_origin: str, have_build_token: bool
