@@ -235,6 +235,12 @@ CATALOGUE = _rows(
         True, _OPERATOR, 503,
     ),
     ErrorRow(
+        "cluster.unreachable",
+        "The cluster that runs the servers does not answer",
+        "This usually passes. Try again in a few minutes.",
+        True, _OPERATOR, 502,
+    ),
+    ErrorRow(
         "start.forbidden",
         "The cluster does not allow this BinderHub to start servers at the moment",
         "Those who run this BinderHub can mend it.",

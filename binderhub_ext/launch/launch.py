@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from tornado.log import app_log
@@ -149,14 +149,20 @@ class Launch:
 
     async def _image_exists(self, repository: Repository) -> bool:
         upstream, key = self._s.upstream, ("image", repository.image_name)
-        for attempt in range(3):
+        return await self._repeated(
+            lambda: self._s.flights.get(key, lambda: upstream.image_exists(repository))
+        )
+
+    async def _repeated(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask up to three times when the failure may pass. Raises what the last one raised."""
+        for attempt in range(2):
             try:
-                return await self._s.flights.get(key, lambda: upstream.image_exists(repository))
+                return await ask()
             except LaunchError as error:
-                if not error.transient or attempt == 2:
+                if not error.transient:
                     raise
                 await self._s.clock.sleep(0.5 * 2**attempt)
-        raise AssertionError("unreachable")
+        return await ask()
 
     async def _quota(self, repository: Repository) -> None:
         """Raise when one more server would be too many; wait for room first, where that is configured."""
@@ -164,7 +170,8 @@ class Launch:
         said = False
         while True:
             try:
-                await self._bounded(self._s.upstream.check_quota(repository), "hub.unreachable")
+                asking = self._repeated(lambda: self._s.upstream.check_quota(repository))
+                await self._bounded(asking, "cluster.unreachable")
                 return
             except LaunchError as error:
                 if not error.code.startswith("quota."):

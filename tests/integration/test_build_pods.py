@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
-import kubernetes.client
 import pytest
 import pytest_asyncio
-from traitlets.config import Application
 
 from binderhub_ext.errors import LaunchError
 from binderhub_ext.launch.build import Build
 from binderhub_ext.launch.builds import Builds
 from binderhub_ext.launch.settings import Launcher
 from binderhub_ext.timing import SYSTEM_CLOCK, Clock, Deadline
-from binderhub_ext.upstream import DefaultBuild, Upstream
-from tests.support.builds import repository
+from binderhub_ext.upstream import Upstream
 from tests.support.clock import PatientClock
+from tests.support.cluster import in_cluster, repository
 from tests.support.kube_api import Fault, KubeAPI, Rule
 
 
@@ -32,35 +28,8 @@ async def api() -> AsyncIterator[KubeAPI]:
 
 @pytest_asyncio.fixture
 async def upstream(api: KubeAPI, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
-    configuration = kubernetes.client.Configuration()
-    configuration.host = api.url
-    # main's builder makes its own client
-    monkeypatch.setattr("kubernetes.config.load_incluster_config", lambda: None)
-    monkeypatch.setattr(kubernetes.client.Configuration, "_default", configuration)
-    client = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(configuration))
-    app = Application()
-    app.build_class = DefaultBuild
-    app.tornado_app = SimpleNamespace(
-        settings={
-            "build_pool": ThreadPoolExecutor(8),
-            "executor": ThreadPoolExecutor(8),
-            "use_registry": False,
-            # of 0.1.0
-            "kubernetes_client": client,
-            "build_namespace": "default",
-            "builder_image_spec": "builder:1",
-            "build_memory_limit": "1G",
-            "build_docker_host": "/var/run/docker.sock",
-            "build_node_selector": {},
-            "appendix": "",
-            "log_tail_lines": 10,
-        }
-    )
-    yield Upstream(app)
-    # ends the watches that builders of a test are still in
-    await api.stop()
-    for pool in ("build_pool", "executor"):
-        await asyncio.to_thread(app.tornado_app.settings[pool].shutdown)
+    async with in_cluster(api, monkeypatch) as upstream:
+        yield upstream
 
 
 def builds(upstream: Upstream, clock: Clock = SYSTEM_CLOCK, **settings: object) -> Builds:

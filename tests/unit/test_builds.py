@@ -14,7 +14,7 @@ from binderhub_ext.launch.builds import Builds
 from binderhub_ext.launch.settings import Launcher
 from binderhub_ext.timing import SYSTEM_CLOCK
 from binderhub_ext.upstream import BuildPhase, BuildSink
-from tests.support.builds import repository
+from tests.support.cluster import repository
 
 
 class Builder:
