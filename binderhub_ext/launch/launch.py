@@ -50,8 +50,8 @@ class Launch:
         self.ticket = ticket
         self.request = request
         self.server: LaunchServer | None = None
-        self.elsewhere = False
-        """Whether another process goes on with it, and nobody watches it here: what there is, is that one's."""
+        self.elsewhere: bool | None = False
+        """Whether another process goes on with it; None: the Hub could not tell. Means nothing while it is watched."""
         self._s = services
         self._resumed = resumed
         self._say = Narrator(ticket.text, first_number, services.clock, services.settings.resolve_timeout)
@@ -95,8 +95,9 @@ class Launch:
             # what is in the catalogue is an answer, not a crash
             exc_info=cause if error.code == "internal" else None,
         )  # fmt: skip
-        elsewhere = self.elsewhere and not self.stream.watchers
-        if not elsewhere and self.server is not None and self.server.made:
+        # what another process goes on with is that one's; where that is not known, the sweep will see
+        ours = self.stream.watchers or self.elsewhere is False
+        if ours and self.server is not None and self.server.made:
             self._s.cleaner.add(self.server.leftover)
 
     def _retries(self) -> str:
