@@ -85,6 +85,38 @@ async def test_sigterm_tells_readers_to_come_back_and_ends_in_time(hub, own_serv
     assert len(await hub.users()) == 1, "the launch is handed over, not removed"
 
 
+@pytest.mark.parametrize("what", ["resolve", "hook"])
+async def test_sigterm_ends_in_time_also_when_a_part_does_not_end(hub, own_service, what):
+    service = await own_service(name=f"stubborn-{what}", Launcher__shutdown_timeout=2.0)
+    url = service.build_url(lines=0, **{what: "stubborn"})
+    repo_url = f"http://repos.test/repo?lines=0&{what}=stubborn"
+    async with stream(url):
+        while not hub.count(f"{what} {repo_url}"):  # noqa: ASYNC110 - a file has nothing to wait for
+            await asyncio.sleep(0.05)
+        service.process.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(service.process.popen.wait, 5) == 0
+    # a look-up has no owner any more who would wait for it
+    assert ("Not everything has ended within 2 s" in service.process.text) is (what == "hook")
+
+
+async def test_a_crowd_that_comes_in_one_moment_is_let_in_at_once(hub, own_service):
+    service = await own_service()
+    # stopped, it accepts nobody: whoever gets a connection now stands in its queue
+    service.process.signal(signal.SIGSTOP)
+    try:
+        coming = (asyncio.open_connection("127.0.0.1", service.port) for _ in range(500))
+        # those that do not fit in would be through after 1 s, if they were
+        streams = await asyncio.wait_for(asyncio.gather(*coming), 0.9)
+    finally:
+        service.process.signal(signal.SIGCONT)
+    for _, writer in streams:
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answers = await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in streams)), 30)
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+    for _, writer in streams:
+        writer.close()
+
+
 async def test_a_new_process_removes_what_a_killed_one_left(hub, own_service):
     service = await own_service()
     await read(
@@ -106,7 +138,12 @@ async def test_health_says_what_is_wrong_and_liveness_does_not_fail_for_the_hub(
     service = await own_service()
     status, model = await health(service)
     assert status == 200 and model["ok"]
-    assert {check["service"] for check in model["checks"]} >= {"JupyterHub API", "Launches", "Clean-up"}
+    assert {check["service"] for check in model["checks"]} >= {
+        "JupyterHub API",
+        "Launches",
+        "Clean-up",
+        "Sweep for leftovers",
+    }
     lost = Service(hub, name="lost", api_url="http://127.0.0.1:1/hub/api/")
     await lost.start()
     try:
