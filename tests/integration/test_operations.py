@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
+from tests.support.scripted import spec
 from tests.support.stack import Service, read, stream
 
 
@@ -69,6 +72,25 @@ async def test_a_replica_that_nobody_watches_leaves_the_launch_to_the_other(hub,
     assert events[-1]["phase"] == "ready"
     await asyncio.sleep(3)
     assert len(await hub.servers()) == 1
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_a_page_that_is_reloaded_at_once_onto_another_replica_says_that_it_resumes(
+    hub, own_service, resumed
+):
+    first, second = await own_service(), await own_service()
+    of = spec(lines=0, spawn=3)
+    page = URL(f"{first.url}v2/test/{of}", encoded=True)
+    async with aiohttp.ClientSession() as session, session.get(page) as answer:
+        config = re.search(r'id="launch-config"[^>]*>(.*?)</script>', await answer.text(), re.S)
+    ticket = json.loads(config[1])["ticket"]
+    url = first.build_url(of) + f"?launch={ticket}"
+    await read(url, until=lambda e: e["message"] == "Server requested\n")
+    url = url.replace(first.url, second.url) + ("&resumed=true" if resumed else "")
+    events = await read(url)
+    assert events[-1]["phase"] == "ready" and len(await hub.servers()) == 1
+    gone_on = any(event["message"].startswith("Going on with the server") for event in events)
+    assert gone_on is resumed and hub.count("resolve " + events[-1]["repo_url"]) == (1 if resumed else 2)
 
 
 async def test_sigterm_tells_readers_to_come_back_and_ends_in_time(hub, own_service):
