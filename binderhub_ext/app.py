@@ -26,7 +26,7 @@ from binderhub_ext.launch.launches import Launches
 from binderhub_ext.launch.request import Services
 from binderhub_ext.launch.settings import Launcher
 from binderhub_ext.launch.tickets import TicketOffice
-from binderhub_ext.timing import SYSTEM_CLOCK, wait_for
+from binderhub_ext.timing import SYSTEM_CLOCK, Deadline
 from binderhub_ext.upstream import IS_MAIN, DefaultBuild, Upstream
 from binderhub_ext.web.build import BuildStreamHandler
 from binderhub_ext.web.health import HealthHandler, LiveHandler
@@ -35,6 +35,12 @@ from binderhub_ext.web.page import PageRenderer
 from binderhub_ext.web.pages import STATIC, LaunchPageHandler, RunHandler
 
 OUTGOING_CONNECTIONS = 512
+
+LISTEN_BACKLOG = 2048
+"""Connections that may come in one moment: a class that opens a link, readers that come back after a restart.
+
+Where the queue is full, Linux drops the connection's first packet, and the reader repeats it after a second.
+"""
 
 
 class BinderHubExt(BinderHub):
@@ -188,7 +194,10 @@ class BinderHubExt(BinderHub):
         if not run_loop:
             self._listen()
             return
-        asyncio.run(self.serve())
+        # not `asyncio.run`: at its end it waits for whatever does not heed its cancellation, and for look-ups of names
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(self.serve())
         logging.shutdown()
         sys.stdout.flush()
         # threads of builders may wait for a cluster for minutes; their builds go on without them
@@ -211,11 +220,12 @@ class BinderHubExt(BinderHub):
             bound=self.launcher.launch_timeout + 60,
             interval=self.launcher.sweep_interval,
         )
+        settings["binderhub_ext_sweeper"] = self.sweeper
         if not self.auth_enabled:
             self.sweeper.start()
         self.log.info("BinderHub with binderhub_ext starting on port %i", self.port)
         self.http_server = HTTPServer(self.tornado_app, xheaders=True)
-        self.http_server.listen(self.port, self.address)
+        self.http_server.listen(self.port, self.address, backlog=LISTEN_BACKLOG)
         if self.builder_required:
             watch = self.watch_builders if IS_MAIN else self.watch_build_pods
             self._watch_builders = asyncio.ensure_future(watch())
@@ -232,6 +242,17 @@ class BinderHubExt(BinderHub):
 
     async def shut_down(self) -> None:
         """End what `_listen` began, within `Launcher.shutdown_timeout`."""
+        deadline = Deadline.after(self.launcher.shutdown_timeout)
+        steps = asyncio.create_task(self._end_in_order(deadline))
+        # a step that hangs is not waited for, nor is its cancellation: the process ends
+        done, _ = await asyncio.wait({steps}, timeout=deadline.remaining)
+        if steps in done:
+            steps.result()
+        else:
+            self.log.warning("Not everything has ended within %g s", self.launcher.shutdown_timeout)
+        self.build_pool.shutdown(wait=False)
+
+    async def _end_in_order(self, deadline: Deadline) -> None:
         self.http_server.stop()
         await self.launches.close()
         # readers come back by themselves, and whoever answers then goes on with their launches
@@ -239,14 +260,10 @@ class BinderHubExt(BinderHub):
         self.keepalives.stop()
         await self.sweeper.close()
         services = self.launches.services
-        await services.cleaner.close(grace=self.launcher.shutdown_timeout / 2)
+        await services.cleaner.close(grace=deadline.remaining * 0.75)
         await services.gate.close()
         services.hub.close()
-        try:
-            await wait_for(self.http_server.close_all_connections(), self.launcher.shutdown_timeout / 4)
-        except asyncio.TimeoutError:
-            self.log.warning("Some connections did not close")
-        self.build_pool.shutdown(wait=False)
+        await self.http_server.close_all_connections()
 
 
 main = BinderHubExt.launch_instance

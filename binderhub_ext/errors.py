@@ -235,6 +235,12 @@ CATALOGUE = _rows(
         True, _OPERATOR, 503,
     ),
     ErrorRow(
+        "cluster.unreachable",
+        "The cluster that runs the servers does not answer",
+        "This usually passes. Try again in a few minutes.",
+        True, _OPERATOR, 502,
+    ),
+    ErrorRow(
         "start.forbidden",
         "The cluster does not allow this BinderHub to start servers at the moment",
         "Those who run this BinderHub can mend it.",
@@ -273,6 +279,15 @@ CATALOGUE = _rows(
 def new_reference() -> str:
     """Return a short reference that a person can read out and an operator can grep for."""
     return secrets.token_hex(4)
+
+
+def on_one_line(error: BaseException) -> str:
+    """Return an exception's class and words for a line of the log, at most 1,000 characters.
+
+    Its `repr` would not do: exceptions of the Kubernetes clients say nothing there.
+    """
+    words = " ".join(str(error).split())[:1000]
+    return f"{type(error).__name__}: {words}" if words else repr(error)
 
 
 @dataclass

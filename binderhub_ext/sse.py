@@ -17,6 +17,9 @@ from typing import Any
 KEEPALIVE = b":keepalive\n\n"
 """A comment: readers ignore it, proxies see that the connection lives. As BinderHub writes it."""
 
+KEEPALIVE_EVENT = b"event: keepalive\ndata: {}\n\n"
+"""The same for scripts, which do not see comments: only for readers that ask for it, as others may take any event."""
+
 
 def encode_data(payload: Mapping[str, Any] | str) -> bytes:
     """Return the `data:` line of one event and the blank line that ends it.

@@ -9,6 +9,7 @@ from typing import Any
 
 from tornado.log import app_log
 
+from binderhub_ext.errors import on_one_line
 from binderhub_ext.hub.cleanup import Cleaner, Leftover
 from binderhub_ext.hub.client import HubClient, HubError
 from binderhub_ext.timing import Clock
@@ -77,6 +78,8 @@ class Sweeper:
         self._bound = bound
         self._interval = interval
         self._task: asyncio.Task[None] | None = None
+        self.problem = ""
+        """What went wrong in the last look, other than that the Hub did not answer."""
 
     def start(self) -> None:
         """Begin. Called in the event loop."""
@@ -96,7 +99,11 @@ class Sweeper:
             except HubError as error:
                 app_log.debug("Looking for leftovers: %r", error)
                 wait = min(30.0, self._interval)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
+                self.problem = on_one_line(error)
+                app_log.exception("Looking for leftovers failed; the next look is in %g s", wait)
             else:
+                self.problem = ""
                 if found:
                     app_log.info("Found %d temporary users that earlier launches left on the Hub", found)
             await self._clock.sleep(wait)

@@ -3,117 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
 from typing import Any
 
 from tornado.log import app_log
 
-from binderhub_ext.errors import LaunchError
+from binderhub_ext.errors import LaunchError, on_one_line
+from binderhub_ext.launch.build import Build
 from binderhub_ext.launch.settings import Launcher
 from binderhub_ext.metrics import service as metrics
-from binderhub_ext.sse import encode_data
-from binderhub_ext.stream import EventLog
-from binderhub_ext.timing import Clock, Deadline
-from binderhub_ext.upstream import (
-    BUILD_COUNT,
-    BUILD_TIME,
-    BUILDS_INPROGRESS,
-    BuildPhase,
-    Repository,
-    Upstream,
-)
-
-LINE_LIMIT = 32 << 10
-"""Characters of one log line that are shown."""
+from binderhub_ext.timing import Clock, Deadline, backoff
+from binderhub_ext.upstream import BUILD_COUNT, BUILD_TIME, BUILDS_INPROGRESS, Repository, Upstream
 
 LOG_TAIL_WAIT = 3.0
 """Seconds that the last log lines may take to arrive after a builder said that it has ended."""
 
-# what a log line may not claim: these end a launch
-_OUTCOMES = {"failed", "failure", "ready", "built"}
-
-
-class Build:
-    """One build, and its log for all who watch.
-
-    Await `wait` for its end. The build belongs to nobody who waits: it goes on when they leave.
-    """
-
-    def __init__(self, repository: Repository, log_limit: int) -> None:
-        self.repository = repository
-        self.log = EventLog(log_limit)
-        self.waiting = 0
-        self.running = asyncio.Event()
-        """Set when it has a slot."""
-        self.deadline = Deadline.after(0.0)
-        """By when it must have ended; known once it is running."""
-        self.started = False
-        self._phase: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._tail: deque[str] = deque(maxlen=20)
-        self._failure_line = ""
-        self.on_running: Callable[[], None] = lambda: None
-
-    # -- the builder's reports (upstream.BuildSink) --
-
-    def on_status(self, status: BuildPhase) -> None:
-        if status is BuildPhase.RUNNING:
-            self.started = True
-            self.on_running()
-        elif status in {BuildPhase.BUILT, BuildPhase.FAILED} and not self._phase.done():
-            self._phase.set_result(status is BuildPhase.BUILT)
-
-    def on_log(self, line: str) -> None:
-        phase, message, extra = _parse_line(line)
-        if len(message) > LINE_LIMIT:
-            message = message[:LINE_LIMIT] + " ... (the rest of this line is left out)\n"
-        if phase in {"failed", "failure"}:
-            # repo2docker's last words; the launches say that it failed
-            self._failure_line = message.strip()
-        if phase in _OUTCOMES:
-            phase = "building"
-        self._tail.append(message)
-        self.log.append(encode_data({"phase": phase, "message": message, **extra}))
-
-    # -- its course --
-
-    async def outcome(self) -> None:
-        """Wait until the builder says how it ended. Raises `LaunchError` build.failed."""
-        if not await asyncio.shield(self._phase):
-            raise LaunchError("build.failed", detail=self.why())
-
-    def crashed(self, error: BaseException) -> None:
-        """The builder itself came to grief, whatever it was building."""
-        if not self._phase.done():
-            self._phase.set_exception(error)
-            self._phase.exception()  # seen, also when nobody waits any more
-
-    def why(self) -> str:
-        """The lines that say why it failed, as far as they can be told from the others."""
-        if self._failure_line:
-            return self._failure_line[-1500:]
-        lines = "".join(self._tail).splitlines()
-        telling = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
-        return "\n".join((telling or lines)[-5:])[-1500:]
-
-
-def _parse_line(line: str) -> tuple[str, str, dict[str, Any]]:
-    """Return phase, message and the other keys that readers know of one line of a builder's log."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict):
-        return "unknown", line if line.endswith("\n") else line + "\n", {}
-    phase, message = event.get("phase"), event.get("message")
-    extra = {"progress": event["progress"]} if "progress" in event else {}
-    return (
-        (phase if isinstance(phase, str) else "unknown"),
-        (message if isinstance(message, str) else ""),
-        extra,
-    )
+REMOVAL_TIME = 120.0
+"""Seconds for which the deletion of a build that was given up is tried."""
 
 
 class Builds:
@@ -133,6 +39,7 @@ class Builds:
         self._queue: list[Build] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, tuple[Build, asyncio.Task[None]]] = {}
+        self._removals: dict[str, asyncio.Task[None]] = {}
         metrics.QUEUE.labels(queue="builds").set_function(lambda: len(self._queue))
 
     def get(self, repository: Repository, binder_url: str) -> tuple[Build, asyncio.Task[None]]:
@@ -158,13 +65,15 @@ class Builds:
     def leave(self, build: Build, task: asyncio.Task[None]) -> None:
         """A launch that waited for this build is gone."""
         if build.waiting == 0 and (self._settings.abandon_builds or not build.started):
+            # otherwise what was asked for is left to end by itself: another replica may wait for it
+            build.unwanted = self._settings.abandon_builds
             # whoever comes now begins anew
             self._running.pop(build.repository.image_name, None)
             task.cancel()
 
     async def close(self) -> None:
-        """Stop watching all builds."""
-        tasks = list(self._tasks)
+        """Stop watching all builds; what they run in goes on."""
+        tasks = [*self._tasks, *self._removals.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,15 +86,7 @@ class Builds:
             app_log.debug("Build of %s: %r", name, task.exception())
 
     async def _run(self, build: Build, binder_url: str) -> None:
-        self._queue.append(build)
-        try:
-            await Deadline.after(self._settings.build_slot_timeout, self._clock).wait_for(
-                self._slots.acquire()
-            )
-        except asyncio.TimeoutError:
-            raise LaunchError("build.no_slot") from None
-        finally:
-            self._queue.remove(build)
+        await self._get_slot(build)
         build.deadline = Deadline.after(self._settings.build_timeout, self._clock)
         build.running.set()
         labels = build.repository.metric_labels
@@ -200,44 +101,123 @@ class Builds:
             BUILD_TIME.labels(status=status).observe(self._clock.monotonic() - began)
             BUILD_COUNT.labels(status=status, **labels).inc()
 
-    async def _build(self, build: Build, binder_url: str) -> None:
-        loop, pool = asyncio.get_running_loop(), self._upstream.build_pool
+    async def _get_slot(self, build: Build) -> None:
+        """Wait in line. Raises `LaunchError` build.no_slot."""
+        bound = Deadline.after(self._settings.build_slot_timeout, self._clock)
+        slot = asyncio.ensure_future(self._slots.acquire())
+        self._queue.append(build)
         try:
-            executor = await self._upstream.new_build(build.repository, build, binder_url)
-        except Exception as error:
-            raise LaunchError("registry.unreachable", transient=True) from error
+            await bound.wait_for(slot)
+        except (asyncio.CancelledError, asyncio.TimeoutError) as error:
+            # one that came in the very moment in which the build was given up goes back
+            slot.cancel()
+            slot.add_done_callback(lambda ended: None if ended.cancelled() else self._slots.release())
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise LaunchError("build.no_slot") from None
+        finally:
+            self._queue.remove(build)
+
+    async def _build(self, build: Build, binder_url: str) -> None:
+        pool, name = self._upstream.build_pool, build.repository.build_name
+        if name in self._removals:
+            # the builder would join the earlier build, which is about to end
+            await asyncio.wait({self._removals[name]}, timeout=build.deadline.remaining)
+        builder = await self._new_builder(build, binder_url)
         logs: list[ThreadFuture[None]] = []
-
-        def watch(work: ThreadFuture[None]) -> ThreadFuture[None]:
-            def report(done: ThreadFuture[None]) -> None:
-                error = done.exception() if not done.cancelled() else None
-                if error is not None:
-                    loop.call_soon_threadsafe(build.crashed, error)
-
-            work.add_done_callback(report)
-            return work
 
         def follow_log() -> None:
             if not logs:
-                logs.append(watch(pool.submit(executor.stream_logs)))
+                logs.append(_watched(build, pool.submit(builder.stream_logs)))
 
         build.on_running = follow_log
-        submitted = watch(pool.submit(executor.submit))
-        # a builder that returns without a word has ended all the same
-        submitted.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.call_later, LOG_TAIL_WAIT, build.crashed,
-                                                                        LaunchError("build.interrupted")))  # fmt: skip
+        submitted = _watched(build, pool.submit(builder.submit), must_report=True)
+        try:
+            await self._outcome(build, logs)
+        finally:
+            builder.stop()
+            # where it waits for a thread, nothing was asked for yet
+            submitted.cancel()
+            if build.unwanted:
+                removal = asyncio.create_task(self._remove(name, builder, submitted))
+                removal.add_done_callback(lambda _: self._removals.pop(name, None))
+                self._removals[name] = removal
+
+    async def _new_builder(self, build: Build, binder_url: str) -> Any:
+        """Make the builder. The registry may be asked for credentials: raises `LaunchError` registry.unreachable."""
+        bound = build.deadline.within(self._settings.image_timeout)
+        try:
+            return await bound.wait_for(self._upstream.new_build(build.repository, build, binder_url))
+        except Exception as error:
+            raise LaunchError("registry.unreachable", transient=True) from error
+
+    async def _outcome(self, build: Build, logs: list[ThreadFuture[None]]) -> None:
+        """Wait for the end of a build, and of its log. Raises `LaunchError` build.*."""
         try:
             await build.deadline.wait_for(build.outcome())
         except asyncio.TimeoutError:
+            build.unwanted = True
             raise LaunchError("build.timeout") from None
         except LaunchError:
             raise
         except Exception as error:
             failure = LaunchError("build.interrupted")
-            app_log.error("Build of %s [%s]: %r", build.repository.image_name, failure.reference, error)
+            words = on_one_line(error)
+            app_log.error("Build of %s [%s]: %s", build.repository.image_name, failure.reference, words)
             raise failure from error
         finally:
             tail = [asyncio.wrap_future(work) for work in logs if not work.done()]
-            if tail:
+            if tail and build.ended:
                 await asyncio.wait(tail, timeout=LOG_TAIL_WAIT)
-            executor.stop()
+
+    async def _remove(self, name: str, builder: Any, submitted: ThreadFuture[None]) -> None:
+        """Delete what a build runs in that was given up."""
+        deadline = Deadline.after(REMOVAL_TIME, self._clock)
+        removed = await self._delete(name, builder, deadline)
+        if removed and not submitted.done():
+            # it may have been asked for only in this moment, and be there after the deletion
+            await asyncio.wait({asyncio.wrap_future(submitted)}, timeout=deadline.remaining)
+            removed = await self._delete(name, builder, deadline)
+        if removed:
+            app_log.info("Build %s was given up, and what it ran in deleted", name)
+
+    async def _delete(self, name: str, builder: Any, deadline: Deadline) -> bool:
+        attempt = 0
+        while True:
+            try:
+                await deadline.wait_for(self._upstream.remove_build(builder))
+                return True
+            except Exception as error:  # noqa: BLE001 - whatever a builder's client raises, it is tried again
+                wait = backoff(attempt, first=1.0, limit=15.0)
+                if wait >= deadline.remaining:
+                    # BinderHub deletes what has become too old
+                    app_log.error(
+                        "Build %s was given up, but what it runs in is not deleted: %s",
+                        name,
+                        on_one_line(error),
+                    )
+                    return False
+            await self._clock.sleep(wait)
+            attempt += 1
+
+
+def _watched(build: Build, work: ThreadFuture[None], *, must_report: bool = False) -> ThreadFuture[None]:
+    """Let the build hear when a thread of its builder fails.
+
+    Parameters
+    ----------
+    must_report : bool
+        A builder that returns without a word has ended all the same.
+    """
+    loop = asyncio.get_running_loop()
+
+    def ended(done: ThreadFuture[None]) -> None:
+        error = done.exception() if not done.cancelled() else None
+        if error is not None:
+            loop.call_soon_threadsafe(build.crashed, error)
+        elif must_report:
+            silent = LaunchError("build.interrupted")
+            loop.call_soon_threadsafe(loop.call_later, LOG_TAIL_WAIT, build.crashed, silent)
+
+    work.add_done_callback(ended)
+    return work

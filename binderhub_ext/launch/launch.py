@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from tornado.log import app_log
 
-from binderhub_ext.errors import LaunchError
-from binderhub_ext.launch.builds import Build
+from binderhub_ext.errors import LaunchError, on_one_line
+from binderhub_ext.launch.build import Build
 from binderhub_ext.launch.narrator import PROGRESS, Narrator, Stage
 from binderhub_ext.launch.request import LaunchRequest, Services
 from binderhub_ext.launch.server import LaunchServer, server_options
@@ -50,8 +50,8 @@ class Launch:
         self.ticket = ticket
         self.request = request
         self.server: LaunchServer | None = None
-        self.elsewhere = False
-        """Whether another process goes on with it, and nobody watches it here: what there is, is that one's."""
+        self.elsewhere: bool | None = False
+        """Whether another process goes on with it; None: the Hub could not tell. Means nothing while it is watched."""
         self._s = services
         self._resumed = resumed
         self._say = Narrator(ticket.text, first_number, services.clock, services.settings.resolve_timeout)
@@ -91,12 +91,13 @@ class Launch:
         app_log.warning(
             "Launch of %s %s while %s after %.1f s: %s%s%s",
             self.request, outcome, stage.value, self._say.elapsed, error,
-            f" ({cause!r})" if cause is not None else "", self._retries(),
+            f" ({on_one_line(cause)})" if cause is not None else "", self._retries(),
             # what is in the catalogue is an answer, not a crash
             exc_info=cause if error.code == "internal" else None,
         )  # fmt: skip
-        elsewhere = self.elsewhere and not self.stream.watchers
-        if not elsewhere and self.server is not None and self.server.made:
+        # what another process goes on with is that one's; where that is not known, the sweep will see
+        ours = self.stream.watchers or self.elsewhere is False
+        if ours and self.server is not None and self.server.made:
             self._s.cleaner.add(self.server.leftover)
 
     def _retries(self) -> str:
@@ -149,14 +150,20 @@ class Launch:
 
     async def _image_exists(self, repository: Repository) -> bool:
         upstream, key = self._s.upstream, ("image", repository.image_name)
-        for attempt in range(3):
+        return await self._repeated(
+            lambda: self._s.flights.get(key, lambda: upstream.image_exists(repository))
+        )
+
+    async def _repeated(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask up to three times when the failure may pass. Raises what the last one raised."""
+        for attempt in range(2):
             try:
-                return await self._s.flights.get(key, lambda: upstream.image_exists(repository))
+                return await ask()
             except LaunchError as error:
-                if not error.transient or attempt == 2:
+                if not error.transient:
                     raise
                 await self._s.clock.sleep(0.5 * 2**attempt)
-        raise AssertionError("unreachable")
+        return await ask()
 
     async def _quota(self, repository: Repository) -> None:
         """Raise when one more server would be too many; wait for room first, where that is configured."""
@@ -164,7 +171,8 @@ class Launch:
         said = False
         while True:
             try:
-                await self._bounded(self._s.upstream.check_quota(repository), "hub.unreachable")
+                asking = self._repeated(lambda: self._s.upstream.check_quota(repository))
+                await self._bounded(asking, "cluster.unreachable")
                 return
             except LaunchError as error:
                 if not error.code.startswith("quota."):

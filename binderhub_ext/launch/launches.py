@@ -15,6 +15,9 @@ from binderhub_ext.launch.tickets import Ticket
 from binderhub_ext.metrics import service as metrics
 from binderhub_ext.stream import Watcher
 
+_NOT_KNOWN = object()
+"""The Hub cannot be asked."""
+
 
 def _one_less(counts: Counter[str], key: str) -> None:
     counts[key] -= 1
@@ -102,6 +105,8 @@ class Launches:
             if launch.stream.watchers or launch.stream.left != left or launch.stream.finished:
                 return
             after = await self._last_activity(launch)
+            if after is _NOT_KNOWN or before is _NOT_KNOWN:
+                continue
             if after == before:
                 launch.elsewhere = False
                 break
@@ -116,13 +121,16 @@ class Launches:
             launch.fail(LaunchError("launch.abandoned"), "abandoned")
 
     @staticmethod
-    async def _last_activity(launch: Launch) -> str | None:
+    async def _last_activity(launch: Launch) -> object:
+        """Return when the Hub last heard of a launch's user; None: there is none, or the launch has no server yet."""
         if launch.server is None:
             return None
         try:
             return await launch.server.last_activity()
         except HubError:
-            return None  # a Hub that does not answer has nobody's launch
+            # another process may have lost the Hub too, and its readers be waiting for the same server
+            launch.elsewhere = None
+            return _NOT_KNOWN
 
     def _ended(self, nonce: bytes, address: str) -> None:
         self._tasks.pop(nonce, None)

@@ -137,8 +137,9 @@ class LaunchServer:
         if not at_once:
             await self._s.clock.sleep(interval)
         while True:
-            # nor is a Hub in trouble asked for more than it must be
-            if not narrator.stream.watchers or self._s.gate.state is not GateState.CLOSED:
+            # nor is a Hub that does not answer asked for more than it must be
+            away = self._s.gate.state is GateState.OPEN and self._s.gate.reason == "unreachable"
+            if away or not narrator.stream.watchers:
                 await self._s.clock.sleep(interval)
                 continue
             now = datetime.datetime.fromtimestamp(self._s.clock.time(), datetime.timezone.utc)

@@ -70,8 +70,9 @@ class Launcher(UpstreamLauncher):
         30.0,
         config=True,
         help="""
-        Seconds to find out whether the image is there already, all attempts together. 30: a
-        registry that takes longer would not serve the image either.
+        Seconds to find out whether the image is there already, all attempts together; and as many
+        to get the credentials for pushing it. 30: a registry that takes longer would not serve the
+        image either.
         """,
     )
     build_slot_timeout = Float(
@@ -102,8 +103,8 @@ class Launcher(UpstreamLauncher):
         14400.0,
         config=True,
         help="""
-        Seconds that a build may take. 14400 (4 hours), as BinderHub removes build pods after
-        that time.
+        Seconds that a build may take; then its pod is deleted. 14400 (4 hours), as BinderHub
+        removes build pods after that time.
         """,
     )
     abandon_timeout = Float(
@@ -118,8 +119,9 @@ class Launcher(UpstreamLauncher):
         False,
         config=True,
         help="""
-        Whether a build that nobody waits for any more is stopped too. False: the image will be
-        wanted again.
+        Whether a build that nobody waits for any more is stopped too, and its pod deleted. False:
+        the image will be wanted again. With several replicas the pod is shared: those who wait for
+        it in another one see their build fail.
         """,
     )
     finished_retention = Float(

@@ -51,7 +51,7 @@ class _Reports:
 async def make_builder(
     app: Any, build_class: Any, repository: Repository, sink: BuildSink, binder_url: str
 ) -> Any:
-    """Make a builder: an object with `submit`, `stream_logs` (both blocking) and `stop`."""
+    """Make a builder: an object with `submit`, `stream_logs`, `cleanup` (all blocking) and `stop`."""
     settings = app.tornado_app.settings
     wanted = {
         "q": _Reports(sink),

@@ -9,7 +9,9 @@ from typing import Any
 import docker
 import docker.errors
 import jsonschema
+from kubernetes.client import ApiException
 from tornado.log import app_log
+from urllib3.exceptions import HTTPError
 
 from binderhub_ext.errors import LaunchError
 from binderhub_ext.upstream.builders import BuildSink, make_builder
@@ -58,17 +60,34 @@ class Upstream(Repositories):
         return await asyncio.get_running_loop().run_in_executor(self._settings["executor"], function, *args)
 
     async def check_quota(self, repository: Repository) -> None:
-        """Raises `LaunchError` quota.repo or quota.hub when one more server would be too many."""
-        config = repository.provider.repo_config(self._settings) if IS_MAIN else {}
+        """Ask the cluster whether there is room for one more server.
+
+        Raises
+        ------
+        LaunchError
+            quota.repo, quota.hub; cluster.unreachable (transient) and start.forbidden when the
+            cluster does not say how many there are.
+        """
+        try:
+            await self._check_quota(repository)
+        except LaunchQuotaExceeded as error:
+            code = "quota.repo" if error.status == "repo_quota" else "quota.hub"
+            raise LaunchError(code, message=error.message) from error
+        except ApiException as error:
+            if error.status in {401, 403}:
+                raise LaunchError("start.forbidden") from error
+            raise LaunchError("cluster.unreachable", transient=True) from error
+        except (HTTPError, OSError, ValueError) as error:
+            # ValueError: what came is no list of pods
+            raise LaunchError("cluster.unreachable", transient=True) from error
+
+    async def _check_quota(self, repository: Repository) -> None:
         quota = self._settings.get("launch_quota")
         if quota is None:
             await self._check_quota_0_1(repository)
             return
-        try:
-            await quota.check_repo_quota(repository.image_name, config, repository.repo_url)
-        except LaunchQuotaExceeded as error:
-            code = "quota.repo" if error.status == "repo_quota" else "quota.hub"
-            raise LaunchError(code, message=error.message) from error
+        config = repository.provider.repo_config(self._settings)
+        await quota.check_repo_quota(repository.image_name, config, repository.repo_url)
 
     async def _check_quota_0_1(self, repository: Repository) -> None:
         limit, kube = self._settings.get("per_repo_quota"), self._settings.get("kubernetes_client")
@@ -97,8 +116,12 @@ class Upstream(Repositories):
         return self._settings["build_pool"]
 
     async def new_build(self, repository: Repository, sink: BuildSink, binder_url: str) -> Any:
-        """Make a builder: an object with `submit`, `stream_logs` (both blocking) and `stop`."""
+        """Make a builder: an object with `submit`, `stream_logs`, `cleanup` (all blocking) and `stop`."""
         return await make_builder(self._app, self.build_class, repository, sink, binder_url)
+
+    async def remove_build(self, builder: Any) -> None:
+        """Delete what a builder runs in, its pod: `stop` ends only the watching. Raises what its client raises."""
+        await self._in_thread(builder.cleanup)
 
     def emit_launch_event(
         self, repository: Repository, *, host: str, request_origin: str, have_build_token: bool

@@ -20,7 +20,7 @@ from binderhub_ext.launch.launch import Launch
 from binderhub_ext.launch.request import LaunchRequest
 from binderhub_ext.launch.tickets import InvalidTicket, split_event_id
 from binderhub_ext.metrics import service as metrics
-from binderhub_ext.sse import KEEPALIVE, encode_data, encode_retry
+from binderhub_ext.sse import KEEPALIVE, KEEPALIVE_EVENT, encode_data, encode_retry
 from binderhub_ext.stream import Watcher
 from binderhub_ext.timing import wait_for
 from binderhub_ext.web.base import ExtHandler
@@ -32,7 +32,7 @@ LINGER = 60.0
 _SECRETS = re.compile(r"([?&](?:launch|last_event_id|build_token|token)=)[^&]*")
 
 FRESH = 10
-"""Seconds within which a page's ticket has surely not been used by another process."""
+"""Seconds within which a page's ticket has not been used by another process, unless the page says that it resumes."""
 
 
 def accepts_event_stream(accept: str, *, any_type: bool) -> bool:
@@ -58,6 +58,7 @@ class BuildStreamHandler(ExtHandler):
     def initialize(self) -> None:
         super().initialize()
         self._closed = False
+        self._keepalive = KEEPALIVE
         self._wake: Callable[[], None] = lambda: None
         self.last_write = 0.0
         self.write_began: float | None = None
@@ -116,6 +117,8 @@ class BuildStreamHandler(ExtHandler):
         launch, after = self._find_or_start(prefix, spec, event_id)
         watcher = self.launches.watch(launch, after, address)
         self._wake = watcher.wake
+        if self.get_query_argument("keepalive", "") == "event":
+            self._keepalive = KEEPALIVE + KEEPALIVE_EVENT
         keepalives = self.settings["binderhub_ext_keepalives"]
         keepalives.add(self)
         try:
@@ -156,7 +159,8 @@ class BuildStreamHandler(ExtHandler):
         if ticket is None:
             ticket, resumed = self.office.issue(prefix, spec, self.user_name, now, from_page=False), False
         else:
-            resumed = bool(event_id) or now - ticket.issued > FRESH
+            again = bool(event_id) or self.get_query_argument("resumed", "") == "true"
+            resumed = again or now - ticket.issued > FRESH
         return self.launches.start(ticket, request, first_number=after + 1, resumed=resumed), after
 
     def _request(self, prefix: str, spec: str) -> LaunchRequest:
@@ -229,4 +233,4 @@ class BuildStreamHandler(ExtHandler):
                 self.request.connection.stream.close()
         elif now - self.last_write >= interval:
             self.last_write = now
-            self.request.connection.write(KEEPALIVE)
+            self.request.connection.write(self._keepalive)

@@ -36,7 +36,7 @@ class HealthHandler(LiveHandler):
     """BinderHub's form: ``{"ok": bool, "checks": [{"service": str, "ok": bool, ...}]}``; 503 when it is not ok."""
 
     async def get(self) -> None:  # type: ignore[override]
-        checks = [await self._hub(), self._launches(), self._clean_up()]
+        checks = [await self._hub(), self._launches(), self._clean_up(), self._sweep()]
         checks += await health_checks(self)
         ok = all(check["ok"] or check.get("_ignore_failure") for check in checks)
         self.set_status(200 if ok else 503)
@@ -79,3 +79,8 @@ class HealthHandler(LiveHandler):
             # an operator should look at it, but it keeps nobody from launching
             "_ignore_failure": True,
         }
+
+    def _sweep(self) -> dict[str, Any]:
+        problem = self.settings["binderhub_ext_sweeper"].problem
+        check = {"service": "Sweep for leftovers", "ok": not problem, "_ignore_failure": True}
+        return {**check, "why": problem} if problem else check

@@ -93,6 +93,17 @@ async def test_a_launch_waits_for_room_where_that_is_configured(hub, serve):
     assert code(await reading) == "ready"
 
 
+async def test_a_quota_that_cannot_be_counted_is_tried_again_and_then_told(hub, serve):
+    service = await serve(Tests__quota="uncounted")
+    assert code(await read(service.build_url(lines=0))) == "ready"
+    events = await read(service.build_url(lines=0, quota="down"))
+    assert code(events) == "cluster.unreachable"
+    assert (
+        f"[{events[-1]['error']['reference']}] (ApiException: (500) Reason: etcdserver"
+        in service.process.text
+    )
+
+
 async def test_the_registry_is_asked_and_its_absence_told(serve):
     there = {"tags": set()}
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
+from tests.support.scripted import spec
 from tests.support.stack import Service, read, stream
 
 
@@ -71,6 +74,25 @@ async def test_a_replica_that_nobody_watches_leaves_the_launch_to_the_other(hub,
     assert len(await hub.servers()) == 1
 
 
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_a_page_that_is_reloaded_at_once_onto_another_replica_says_that_it_resumes(
+    hub, own_service, resumed
+):
+    first, second = await own_service(), await own_service()
+    of = spec(lines=0, spawn=3)
+    page = URL(f"{first.url}v2/test/{of}", encoded=True)
+    async with aiohttp.ClientSession() as session, session.get(page) as answer:
+        config = re.search(r'id="launch-config"[^>]*>(.*?)</script>', await answer.text(), re.S)
+    ticket = json.loads(config[1])["ticket"]
+    url = first.build_url(of) + f"?launch={ticket}"
+    await read(url, until=lambda e: e["message"] == "Server requested\n")
+    url = url.replace(first.url, second.url) + ("&resumed=true" if resumed else "")
+    events = await read(url)
+    assert events[-1]["phase"] == "ready" and len(await hub.servers()) == 1
+    gone_on = any(event["message"].startswith("Going on with the server") for event in events)
+    assert gone_on is resumed and hub.count("resolve " + events[-1]["repo_url"]) == (1 if resumed else 2)
+
+
 async def test_sigterm_tells_readers_to_come_back_and_ends_in_time(hub, own_service):
     service = await own_service(Launcher__shutdown_timeout=4.0)
     async with stream(service.build_url(lines=0, spawn="never")) as (answer, _):
@@ -83,6 +105,38 @@ async def test_sigterm_tells_readers_to_come_back_and_ends_in_time(hub, own_serv
     assert re.fullmatch(rb".*goodbye(:keepalive\n\n)*retry: \d+\n\n", raw, re.S)
     assert await asyncio.to_thread(service.process.popen.wait, 5) == 0
     assert len(await hub.users()) == 1, "the launch is handed over, not removed"
+
+
+@pytest.mark.parametrize("what", ["resolve", "hook"])
+async def test_sigterm_ends_in_time_also_when_a_part_does_not_end(hub, own_service, what):
+    service = await own_service(name=f"stubborn-{what}", Launcher__shutdown_timeout=2.0)
+    url = service.build_url(lines=0, **{what: "stubborn"})
+    repo_url = f"http://repos.test/repo?lines=0&{what}=stubborn"
+    async with stream(url):
+        while not hub.count(f"{what} {repo_url}"):  # noqa: ASYNC110 - a file has nothing to wait for
+            await asyncio.sleep(0.05)
+        service.process.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(service.process.popen.wait, 5) == 0
+    # a look-up has no owner any more who would wait for it
+    assert ("Not everything has ended within 2 s" in service.process.text) is (what == "hook")
+
+
+async def test_a_crowd_that_comes_in_one_moment_is_let_in_at_once(hub, own_service):
+    service = await own_service()
+    # stopped, it accepts nobody: whoever gets a connection now stands in its queue
+    service.process.signal(signal.SIGSTOP)
+    try:
+        coming = (asyncio.open_connection("127.0.0.1", service.port) for _ in range(500))
+        # those that do not fit in would be through after 1 s, if they were
+        streams = await asyncio.wait_for(asyncio.gather(*coming), 0.9)
+    finally:
+        service.process.signal(signal.SIGCONT)
+    for _, writer in streams:
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answers = await asyncio.wait_for(asyncio.gather(*(reader.read() for reader, _ in streams)), 30)
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+    for _, writer in streams:
+        writer.close()
 
 
 async def test_a_new_process_removes_what_a_killed_one_left(hub, own_service):
@@ -106,7 +160,12 @@ async def test_health_says_what_is_wrong_and_liveness_does_not_fail_for_the_hub(
     service = await own_service()
     status, model = await health(service)
     assert status == 200 and model["ok"]
-    assert {check["service"] for check in model["checks"]} >= {"JupyterHub API", "Launches", "Clean-up"}
+    assert {check["service"] for check in model["checks"]} >= {
+        "JupyterHub API",
+        "Launches",
+        "Clean-up",
+        "Sweep for leftovers",
+    }
     lost = Service(hub, name="lost", api_url="http://127.0.0.1:1/hub/api/")
     await lost.start()
     try:

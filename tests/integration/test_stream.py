@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from tests.support.scripted import spec
-from tests.support.stack import read, stream
+from tests.support.stack import Service, read, stream
 
 
 def texts(events):
@@ -265,3 +265,22 @@ async def test_a_line_of_10_mb_and_invalid_text_harm_nobody(hub, service):
     assert events[-1]["phase"] == "ready"
     assert max(len(t) for t in texts(events)) < 40_000
     assert any("left out" in t for t in texts(events))
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["as ever", "with events for scripts"])
+async def test_a_silent_stream_is_kept_alive_by_comments_and_by_events_only_where_they_are_asked_for(
+    hub, asked
+):
+    service = await Service(hub, name="silent", Launcher__keepalive_interval=0.2).start()
+    try:
+        url = service.build_url(lines=0, spawn="never") + ("?keepalive=event" if asked else "")
+        raw = b""
+        async with stream(url) as (answer, _):
+            async for chunk in answer.content.iter_any():
+                raw += chunk
+                if raw.count(b":keepalive\n\n") >= 3:
+                    break
+    finally:
+        service.stop()
+    assert raw.count(b"event: keepalive\ndata: {}\n\n") in ({2, 3} if asked else {0})
+    assert raw.count(b"event:") == raw.count(b"event: keepalive\n")

@@ -10,11 +10,14 @@ function world({ status = 200, stallMs = 90_000 } = {}) {
   const all = { sources: [], timers: new Map(), events: [], states: [], refused: [], fetched: 0, status };
   class FakeEventSource {
     constructor(url) {
-      Object.assign(this, { url: new URL(url), readyState: 0, closed: false });
+      Object.assign(this, { url: new URL(url), readyState: 0, closed: false, listeners: {} });
       all.sources.push(this);
     }
     close() {
       this.closed = true;
+    }
+    addEventListener(name, listener) {
+      this.listeners[name] = listener;
     }
     message(id, event) {
       this.onmessage({ lastEventId: id, data: typeof event === "string" ? event : JSON.stringify(event) });
@@ -166,4 +169,19 @@ test("after the end nothing is taken and nothing runs", async () => {
 test("the wait is between half a second and its cap", () => {
   assert.equal(backoff(0, () => 0), 500);
   assert.equal(backoff(30, () => 1), 15_500);
+});
+
+test("a keep-alive event is a sign of life, and nothing to show", async () => {
+  const { last, timers, pass, sources, events } = world();
+  last().onopen();
+  const [before] = timers.keys();
+  last().listeners.keepalive({ data: "{}", lastEventId: "" });
+  const [after] = timers.keys();
+  assert.notEqual(before, after, "the wait began anew");
+  assert.equal(timers.size, 1);
+  await pass();
+  assert.equal(sources.length, 2, "silence without keep-alives ends in a new connection");
+  sources[0].listeners.keepalive({ data: "{}", lastEventId: "" });
+  assert.equal(timers.size, 1);
+  assert.deepEqual(events, []);
 });

@@ -26,8 +26,9 @@ try:
 except ImportError:
     pass  # 0.1.0
 else:
-    from tests.support.scripted_main import TelemetryFile, full_quota
+    from tests.support.scripted_main import TelemetryFile, UncountedQuota, full_quota
 
     full = settings.get("config", {}).get("Tests.quota")
-    c.BinderHub.launch_quota_class = full_quota(full) if full else LaunchQuota
+    quotas = {None: LaunchQuota, "uncounted": UncountedQuota}
+    c.BinderHub.launch_quota_class = quotas.get(full) or full_quota(full)
     c.EventLog.handlers_maker = TelemetryFile

@@ -4,7 +4,9 @@ A link's spec is ``<escaped name?option=value&...>/<ref>``. The options:
 
     resolve=slow|hang|none|gone|unreachable|limited|broken|odd   what the repository's host does; none: no such ref
     resolve=hang-once                    it does not answer the first time
+    resolve=stubborn                     it does not answer, and goes on also when it is cancelled
     banned=1, hook=no                    the operator does not allow it; a hook of the operator's says no
+    hook=stubborn                        it does not answer, and goes on also when it is cancelled
     image=down|hang|slow|down-once       what the registry does
     lines=N, every=S, build=S            N log lines, S seconds apart, and S seconds to build
     bigline=N                            one of N characters, and one that is no JSON
@@ -22,6 +24,7 @@ A link's spec is ``<escaped name?option=value&...>/<ref>``. The options:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -99,6 +102,8 @@ class ScriptedProvider(RepoProvider):
             case "hang-once":
                 if counted("hung " + self.repo) == 1:
                     await asyncio.Event().wait()
+            case "stubborn":
+                await stubborn()
             case "odd":
                 raise KeyError("what a broken provider raises")
         ref = hashlib.sha1(self.spec.encode()).hexdigest()
@@ -162,8 +167,19 @@ class ScriptedBuild(LocalBuildExecutor):
 
 async def hook(launcher: Any, image: str, username: str, server_name: str, repo_url: str) -> None:
     """An operator's pre_launch_hook."""
-    if options_of(repo_url).get("hook") == "no":
-        raise HTTPError(403, "Not during the exam")
+    match options_of(repo_url).get("hook"):
+        case "no":
+            raise HTTPError(403, "Not during the exam")
+        case "stubborn":
+            counted("hook " + repo_url)
+            await stubborn()
+
+
+async def stubborn() -> None:
+    """Never end, as code does that takes its cancellation for any other exception."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
 
 def digest(image_name: str) -> str:

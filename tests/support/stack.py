@@ -111,7 +111,7 @@ class Hub:
             await asyncio.sleep(0.05)
 
     def count(self, what: str) -> int:
-        """How often something happened: ``build <repo url>``, ``spawn <repo url>``, ``resolve <repo url>``."""
+        """How often something happened: ``build <repo url>``, ``spawn ...``, ``resolve ...``, ``hook ...``."""
         import hashlib
 
         path = self.state / ("count-" + hashlib.sha256(what.encode()).hexdigest()[:20])

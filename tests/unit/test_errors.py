@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from binderhub_ext.errors import CATALOGUE, LaunchError
+from binderhub_ext.errors import CATALOGUE, LaunchError, on_one_line
 
 DOCS = (Path(__file__).parents[2] / "docs/errors.md").read_text()
 
@@ -51,3 +51,15 @@ def test_the_failed_event_has_binderhubs_keys_first_and_ours_beside_them():
         "retryable": False,
         "reference": "abcd",
     }
+
+
+def test_a_cause_is_told_on_one_line_also_when_its_repr_is_empty():
+    class ApiException(Exception):
+        def __init__(self, status):
+            self.status = status
+
+        def __str__(self):
+            return f"({self.status})\nReason: Forbidden\n"
+
+    assert on_one_line(ApiException(403)) == "ApiException: (403) Reason: Forbidden"
+    assert on_one_line(OSError()) == "OSError()"

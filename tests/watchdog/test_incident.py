@@ -7,7 +7,6 @@ configuration, the rendered rights.
 import asyncio
 import contextlib
 import json
-import os
 
 import aiohttp
 import pytest

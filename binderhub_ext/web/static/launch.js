@@ -48,6 +48,9 @@ function streamUrl() {
   if (config.buildToken) url.searchParams.set("build_token", config.buildToken);
   if (config.xsrf) url.searchParams.set("_xsrf", config.xsrf);
   url.searchParams.set("launch", session.ticket);
+  // whichever process answers, it may not be the one that began the launch
+  if (session.resumed) url.searchParams.set("resumed", "true");
+  url.searchParams.set("keepalive", "event");
   return url;
 }
 

@@ -45,6 +45,7 @@ export class LaunchEvents {
       this.#expectSomething();
       this.#take(message);
     };
+    source.addEventListener("keepalive", () => source === this.source && this.#expectSomething());
     source.onerror = () => {
       if (this.ended || source !== this.source) return;
       this.onConnection("lost");
@@ -85,7 +86,10 @@ export class LaunchEvents {
     this.timer = this.platform.setTimeout(action, milliseconds);
   }
 
-  /** (Re)start the watch over a connection that may be dead: scripts do not see the comments that keep it alive. */
+  /**
+   * (Re)start the watch over a connection that may be dead. Scripts do not see the comments that keep it alive:
+   * the stream's URL asks for events beside them.
+   */
   #expectSomething() {
     if (!this.ended) this.#later(this.stallMs, () => this.reconnectNow());
   }
