@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.support.cluster import kubectl, needs_cluster, new_namespace
-from tests.support.watch_chart import CHART, CI_VALUES, helm
+from tests.support.watch_chart import CHART, CI_VALUES, IMAGE, helm
 
 pytestmark = [needs_cluster, pytest.mark.timeout(180)]
 
@@ -79,7 +79,7 @@ def definition(kind):
 
 async def run_helm(verb, namespace, *arguments):
     """Run Helm on the release; it must succeed, and the server must not warn of anything."""
-    chart = [CHART] if verb in ("install", "upgrade") else []
+    chart = [CHART, *IMAGE] if verb in ("install", "upgrade") else []
     command = (verb, RELEASE, *chart, "--namespace", namespace.name, *arguments)
     done = await asyncio.to_thread(helm, *command)
     assert done.returncode == 0, done.stderr
@@ -153,6 +153,7 @@ async def test_where_the_kinds_of_monitoring_are_unknown_their_objects_are_left_
         "upgrade",
         RELEASE,
         CHART,
+        *IMAGE,
         "--namespace",
         namespace.name,
         "--set",

@@ -12,6 +12,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm-chart/binderhub-ext"
+IMAGE = ("--set", "image.name=registry.example.org/k8s-hub-ext")
+"""What has no default."""
+
 CI_VALUES = sorted(CHART.glob("ci/*-values.yaml"))
 
 
@@ -26,9 +29,8 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def render(*arguments: str | Path, release: str = "care", namespace: str = "binder") -> list[dict[str, Any]]:
-    """Return the objects that the chart makes; the image is named, because it has no default."""
-    named = ("--set", "image.name=registry.example.org/k8s-hub-ext")
-    done = helm("template", release, CHART, "--namespace", namespace, *named, *arguments)
+    """Return the objects that the chart makes."""
+    done = helm("template", release, CHART, "--namespace", namespace, *IMAGE, *arguments)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
 

@@ -15,9 +15,10 @@ from binderhub_ext.watchdog.history import RestartHistory
 from binderhub_ext.watchdog.lease import Lease
 from tests.support.cluster import NOBODY, SERVER, needs_cluster, new_namespace
 from tests.support.cluster_hub import LABELS, ClusterHub, server_pod
-from tests.support.fault_proxy import FaultProxy, Stalled
+from tests.support.fault_proxy import FaultProxy
 from tests.support.kube_pods import running_status
-from tests.support.watch_chart import CHART, helm
+from tests.support.proxy_faults import Stalled
+from tests.support.watch_chart import CHART, IMAGE, helm
 from tests.support.watch_hub_process import until
 from tests.support.watch_process import scaled_values, watchdog_process
 
@@ -51,6 +52,7 @@ async def install(namespace, *values):
         "install",
         "care",
         CHART,
+        *IMAGE,
         "--namespace",
         namespace.name,
         "--set",
