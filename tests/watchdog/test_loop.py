@@ -89,6 +89,17 @@ async def test_a_watchdog_that_was_followed_while_it_looked_restarts_nothing():
         assert watchdog.decider.history.in_last_day(watchdog.clock.monotonic()) == 0
 
 
+async def test_a_hub_that_does_not_come_back_is_in_the_evidence():
+    async with KubeAPI() as api:
+        create_hub_pod(api)
+        async with watching(api, NoHub(), cooldown=3.0) as watchdog:
+            await until(lambda: "after" in [r["kind"] for r in watchdog.evidence.records], 40, "it is kept")
+    after = next(record for record in watchdog.evidence.records if record["kind"] == "after")
+    assert after["recovered"] is False
+    assert after["seconds"] >= 3.0
+    assert after["decision"]["hub_pod"] == "hub-1"
+
+
 def restart_errors():
     return REGISTRY.get_sample_value(f"{PREFIX}restart_errors_total")
 
