@@ -66,6 +66,7 @@ async def test_the_next_watchdog_keeps_the_cooldown_of_the_one_before():
         async with watching(api, NoHub(), identity="watchdog-2") as second:
             await until(lambda: second.last_decision.action is Action.HELD_COOLDOWN, 20, "the second holds")
             assert second.decider.history.in_last_day(second.clock.monotonic()) == 1
+            assert "held_cooldown" in [record["decision"]["action"] for record in second.evidence.records]
         assert api.pods() == ["hub-2"]
 
 
