@@ -273,6 +273,14 @@ def test_monitoring_objects_are_left_out_where_their_kinds_are_unknown():
     )
 
 
+def test_only_its_own_lease_can_be_read_and_changed():
+    objects = render()
+    config = json.loads(one(objects, "ConfigMap", "-watchdog")["data"]["watchdog_config.json"])["WatchdogApp"]
+    rules = [rule for rule in one(objects, "Role")["rules"] if "leases" in rule["resources"]]
+    by_name = {verb: rule.get("resourceNames") for rule in rules for verb in rule["verbs"]}
+    assert by_name == {"create": None, "get": [config["lease_name"]], "update": [config["lease_name"]]}
+
+
 def test_a_dry_run_may_not_delete_pods():
     role = one(render("-f", CHART / "ci/dry-run-values.yaml"), "Role")
     assert all("delete" not in rule["verbs"] for rule in role["rules"])

@@ -66,6 +66,7 @@ async def test_the_next_watchdog_keeps_the_cooldown_of_the_one_before():
         async with watching(api, NoHub(), identity="watchdog-2") as second:
             await until(lambda: second.last_decision.action is Action.HELD_COOLDOWN, 20, "the second holds")
             assert second.decider.history.in_last_day(second.clock.monotonic()) == 1
+            assert "held_cooldown" in [record["decision"]["action"] for record in second.evidence.records]
         assert api.pods() == ["hub-2"]
 
 
@@ -87,6 +88,17 @@ async def test_a_watchdog_that_was_followed_while_it_looked_restarts_nothing():
         assert not api.received("delete", "pods")
         assert "WatchdogRestart" not in told(api)
         assert watchdog.decider.history.in_last_day(watchdog.clock.monotonic()) == 0
+
+
+async def test_a_hub_that_does_not_come_back_is_in_the_evidence():
+    async with KubeAPI() as api:
+        create_hub_pod(api)
+        async with watching(api, NoHub(), cooldown=3.0) as watchdog:
+            await until(lambda: "after" in [r["kind"] for r in watchdog.evidence.records], 40, "it is kept")
+    after = next(record for record in watchdog.evidence.records if record["kind"] == "after")
+    assert after["recovered"] is False
+    assert after["seconds"] >= 3.0
+    assert after["decision"]["hub_pod"] == "hub-1"
 
 
 def restart_errors():

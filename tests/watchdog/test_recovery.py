@@ -223,6 +223,10 @@ async def test_a_dry_run_decides_tells_and_does_nothing(api, hub, caplog):
             )
             await asyncio.sleep(2.0)
             assert watchdog.last_decision.action.value in ("held_cooldown", "none")
+    kept = [
+        r["decision"]["sign"] for r in watchdog.evidence.records if r["decision"]["action"] == "would_restart"
+    ]
+    assert kept == ["ghost"]
     assert hub.starts == starts
     assert "jupyter-nobody" in api.pods()
     assert not [r for r in api.received("delete", "pods") if r.path.endswith(hub.pod_name)]
