@@ -121,6 +121,11 @@ class Cleaner:
                 except (HubError, asyncio.TimeoutError) as error:
                     gone = False
                     app_log.debug("Removing %s: %r", leftover.user, error)
+                except Exception:  # noqa: BLE001 - whatever it is, the leftover is not gone
+                    gone, wait = False, 60.0
+                    app_log.exception(
+                        "Removing user %s failed; the next attempt is in %g s", leftover.user, wait
+                    )
                 if gone:
                     metrics.CLEANUP_REMOVED.inc()
                     app_log.info("Removed what a launch left on the Hub: user %s", leftover.user)

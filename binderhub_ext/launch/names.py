@@ -26,5 +26,7 @@ def name_from_repo(repo_url: str, suffix: str) -> str:
     # long names are cut before the escaping, so that a few escapes do not eat them
     if len(prefix) > 32:
         prefix = f"{prefix[:15]}-{prefix[-15:]}"
-    prefix = escapism.escape(prefix, safe=_SAFE, escape_char="-").lower()[:40].strip("-")
+    # hyphens stay hyphens: it is the suffix that keeps names apart
+    escaped = escapism.escape(prefix, safe=_SAFE, escape_char="-", allow_collisions=True)
+    prefix = escaped.lower()[:40].strip("-")
     return f"{prefix or 'repo'}-{suffix}"

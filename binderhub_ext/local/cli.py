@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import errno
 import importlib.util
+import math
 import secrets
 import shutil
 import socket
@@ -15,10 +16,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from binderhub_ext.errors import LaunchError
-from binderhub_ext.local import demo_repository, git, proxy, refs
+from binderhub_ext.local import demo_repository, git, proxy, pruning, refs
 from binderhub_ext.local.data_dir import DataDir, default_path
 from binderhub_ext.local.failures import LocalFailure
 from binderhub_ext.local.settings import Settings
+from binderhub_ext.timing import SYSTEM_CLOCK
 
 PROGRAM = "binderhub_ext.local"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -64,6 +66,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="stop servers that nobody has used for so long (default: 3600)",
     )
+    add(
+        "--keep-images",
+        type=_days,
+        default=30.0,
+        metavar="DAYS",
+        help="remove, at the start, environments from which no server was started for so long; "
+        "for the builder `process` (default: 30)",
+    )
     return result
 
 
@@ -92,6 +102,8 @@ def _run(options: argparse.Namespace) -> None:
     with _reserved_ports(options.port) as ports:
         data_dir = DataDir(options.data_dir or default_path())
         try:
+            if options.builder == "process":
+                _prune(data_dir, options.keep_images)
             repository, query = _repository(options.repo, data_dir)
             asyncio.run(check_ref(repository, options.ref))
             port, hub_port, proxy_port, service_port = ports.numbers
@@ -113,6 +125,20 @@ def _run(options: argparse.Namespace) -> None:
             )
         finally:
             data_dir.close()
+
+
+def _prune(data_dir: DataDir, days: float) -> None:
+    try:
+        removed = pruning.prune(data_dir.path, SYSTEM_CLOCK.time() - days * 86400)
+    except OSError as error:
+        # it stays, and takes its space; that keeps nobody from launching
+        print(f"{PROGRAM}: an old environment cannot be removed: {error}", file=sys.stderr)
+        return
+    if removed:
+        print(
+            f"Removed environments that were not used for {days:g} day{'s' * (days != 1)}: {', '.join(removed)}",
+            flush=True,
+        )
 
 
 async def _supervise(settings: Settings, data_dir: DataDir, link: str, options: argparse.Namespace) -> None:
@@ -178,6 +204,13 @@ def _port(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{number} is not a port (0 to 65535)")
+    return number
+
+
+def _days(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days")
     return number
 
 

@@ -98,6 +98,10 @@ class Image:
         finally:
             os.close(directory)
 
+    def mark_used(self) -> None:
+        """Remember that it is used now: what is not used for long is removed (see `pruning`)."""
+        os.utime(self.manifest)
+
     def clear(self) -> None:
         """Remove what a build that did not end, or an image that broke, left behind."""
         self.manifest.unlink(missing_ok=True)

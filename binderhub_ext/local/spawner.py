@@ -65,6 +65,7 @@ class ImageSpawner(Spawner):
         self.stage = "Looking at the image"
         if not await asyncio.to_thread(image.is_whole):
             raise StartFailed(f"The image {name} is not here, or broken.")
+        image.mark_used()
         self.stage = "Copying the repository"
         await asyncio.to_thread(self._prepare, image)
         self.stage = "Starting Jupyter Server"

@@ -29,7 +29,7 @@ RETRY_MILLISECONDS = 1000
 LINGER = 60.0
 """Seconds that a stream stays open after its last event: readers close it first, or come back and get a 204."""
 
-_SECRETS = re.compile(r"([?&](?:launch|last_event_id|build_token|token)=)[^&]*")
+_SECRETS = re.compile(r"([?&](?:launch|last_event_id|build_token|token|_xsrf)=)[^&]*")
 
 FRESH = 10
 """Seconds within which a page's ticket has not been used by another process, unless the page says that it resumes."""

@@ -18,6 +18,7 @@ TESTS = Path(__file__).parents[1]
 
 # code -> the test that provokes it, where it is not a row of the table of faults
 ELSEWHERE = {
+    "cluster.unreachable": "integration/test_quota.py::test_pods_that_cannot_be_counted_are_the_clusters_error",
     "provider.unknown": "integration/test_stream.py::test_bad_input_is_answered_readably_and_leaves_nothing",
     "spec.invalid": "integration/test_stream.py::test_bad_input_is_answered_readably_and_leaves_nothing",
     "ticket.invalid": "integration/test_stream.py::test_forged_and_foreign_tickets_and_ids_are_refused",

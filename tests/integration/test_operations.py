@@ -210,11 +210,11 @@ async def test_no_ticket_and_no_token_is_ever_logged(hub, own_service):
     url = service.build_url(lines=0)
     events = await read(url)
     await read(f"{url}?launch={events[0]['ticket']}&build_token=&last_event_id={events[0].id}")
-    await read(f"{url}?launch=forged-ticket&token=very-secret")
+    await read(f"{url}?launch=forged-ticket&token=very-secret&_xsrf=of-a-session")
     await read(service.build_url(lines=0, spawn="fail"))
     log = service.process.text
     assert "200 GET /build" in log
-    for secret in (events[0]["ticket"], events[-1]["token"], "forged-ticket", "very-secret",
+    for secret in (events[0]["ticket"], events[-1]["token"], "forged-ticket", "very-secret", "of-a-session",
                    hub.settings["service_token"]):  # fmt: skip
         assert secret not in log
     async with aiohttp.ClientSession() as session, session.get(service.url + "metrics") as answer:

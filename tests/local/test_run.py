@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import statistics
 import time
@@ -248,3 +249,22 @@ def test_the_servers_of_people_who_left_are_stopped(tmp_path):
             assert time.monotonic() < deadline, run.users()
             time.sleep(0.2)
         assert not list((run.data_dir / "servers").iterdir())
+
+
+def test_an_environment_that_nobody_uses_is_removed_at_the_next_start_and_one_that_is_used_is_not(tmp_path):
+    data = tmp_path / "data"
+    with running(data) as run:
+        ready(run.launch())
+        (manifest,) = (data / "images").glob("*/manifest.json")
+        os.utime(manifest, (0, 0))
+        ready(run.launch())
+        run.stop()
+    with running(data, "--keep-images", "1") as run:
+        assert manifest.exists() and not any("Removed" in line for line in run.lines)
+        run.stop()
+    os.utime(manifest, (0, 0))
+    with running(data, "--keep-images", "1") as run:
+        assert not manifest.exists()
+        (line,) = (line for line in run.lines if "Removed" in line)
+        assert manifest.parent.name in line and "not used for 1 day:" in line
+        ready(run.launch())

@@ -114,6 +114,16 @@ async def test_a_stop_that_is_not_done_is_asked_for_again_and_again(answer):
     assert hub.asked == ["stop"] * 9 + ["delete", "look"]
 
 
+async def test_an_error_of_any_other_kind_is_logged_with_its_traceback_and_the_leftover_is_not_forgotten(
+    caplog,
+):
+    hub = ScriptedHub(look=[KeyError("servers")])
+    _, clock = await clean(hub, TEMPORARY)
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info[0] is KeyError
+    assert clock.slept == [60] and hub.asked == ["stop", "delete", "look"] * 2
+
+
 async def test_a_hub_that_says_when_to_come_back_is_not_asked_before():
     hub = ScriptedHub(stop=[HubBusy("later", 429, 7.0), HubBusy("later", 429)])
     _, clock = await clean(hub, TEMPORARY)
