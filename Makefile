@@ -16,12 +16,8 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH:$(CURDIR)/$(VENV)/node/bin"
 demo: $(VENV)/.installed
 	@$(RUN) exec $(BIN)/python -m binderhub_ext.local --data-dir .demo $(ARGS)
 
-# Three workers for two cores: files marked `minutes` hardly compute, and begin first (tests/conftest.py), so that the
-# others run beside them; without the option xdist would begin with the files that have the most tests.
-# tests/kube measures times of a hundred milliseconds, and so has the machine for itself.
 test: check $(VENV)/.system
-	@$(RUN) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/kube $(ARGS)
-	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile tests/kube $(ARGS)
+	@$(RUN) tools/test.sh $(BIN)/python $(ARGS)
 
 # With another BinderHub, such as a checkout of its main branch: make test-binderhub BINDERHUB=../binderhub
 test-binderhub: $(VENV)/.installed

@@ -10,12 +10,6 @@ import pytest_asyncio
 from tests.support.stack import Hub, Service
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let files that take minutes begin first, so that the others run beside them."""
-    items.sort(key=lambda item: item.get_closest_marker("minutes") is None)
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hub]:
     hub = await Hub(tmp_path_factory.mktemp("hub")).start()

@@ -37,7 +37,7 @@ TIMES = {
     "delete_orphans": True,
 }
 
-pytestmark = [pytest.mark.minutes, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
 
 class MovingPods(PodController):
