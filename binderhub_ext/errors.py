@@ -50,11 +50,6 @@ class ErrorRow:
     mender: Mender
     status_code: int = 500
 
-    @property
-    def metric(self) -> str:
-        """The value of the label `code` in the metrics."""
-        return self.code
-
 
 def _rows(*rows: ErrorRow) -> dict[str, ErrorRow]:
     table = {row.code: row for row in rows}

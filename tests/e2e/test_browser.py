@@ -10,9 +10,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Error, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
-from tests.support.browser import ARGUMENTS, chromium_path
+from tests.support.browser import async_chromium
 from tests.support.fault_proxy import FaultProxy
 from tests.support.local_run import LocalRun, make_repository, server_api
 from tests.support.proxy_faults import CutEvents
@@ -35,13 +35,8 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalRu
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        try:
-            browser = await playwright.chromium.launch(executable_path=chromium_path(), args=list(ARGUMENTS))
-        except Error as error:
-            pytest.skip(f"no Chromium that starts here: {str(error).splitlines()[0]}")
+    async with async_chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

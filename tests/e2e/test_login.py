@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Error, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from binderhub_ext.timing import Deadline
 from binderhub_ext.upstream import IS_MAIN
-from tests.support.browser import ARGUMENTS, chromium_path
+from tests.support.browser import async_chromium
 from tests.support.scripted import spec
 from tests.support.stack import Hub, Service
 
@@ -64,13 +64,8 @@ async def behind_the_proxy(service: Service) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        try:
-            browser = await playwright.chromium.launch(executable_path=chromium_path(), args=list(ARGUMENTS))
-        except Error as error:
-            pytest.skip(f"no Chromium that starts here: {str(error).splitlines()[0]}")
+    async with async_chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
